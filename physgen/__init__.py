@@ -1,0 +1,1 @@
+"""Generative models of spins, trained and compared with Monte Carlo."""

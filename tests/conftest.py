@@ -1,0 +1,15 @@
+"""One thread and an empty Pyro parameter store for every test, so that none depends on another."""
+
+import pyro
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _isolated():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    pyro.clear_param_store()
+    yield
+    torch.set_num_threads(threads)
