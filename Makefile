@@ -1,0 +1,28 @@
+# `make demo` and `make test` each set up everything they need on a fresh machine.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint clean
+
+demo: .venv/ready
+	$(BIN)/physgen demo --out demo
+
+test: lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: lint
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy ising physgen workflows
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv demo runs report.html

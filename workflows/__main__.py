@@ -1,0 +1,64 @@
+"""`physgen NAME --option value`: every file of this folder is a command; its docstring is the help."""
+
+import ast
+import logging
+import os
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+from cyclopts import App, Parameter
+
+SUMMARY = """Ising Monte Carlo, generative models trained on it, and the comparison of the two.
+
+A first session:
+
+  physgen simulate --L 16 --temperature 1.8 2.269 3.0 --out data/square16.h5
+  physgen info data/square16.h5
+  physgen train_autoregressive --data data/square16.h5 --temperature 2.269 --out runs/made
+  physgen compare --runs runs --data data/square16.h5 --report report.html
+"""
+
+
+def documented(module: Path) -> tuple[str, str]:
+    """First paragraph and remainder of a file's docstring, read without importing the file."""
+    text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    first, _, rest = text.partition("\n\n")
+    return first, rest
+
+
+def build_app() -> App:
+    app = App(
+        name="physgen",
+        help=SUMMARY,
+        version=version("physgen"),
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(
+            consume_multiple=True, negative_iterable=(), name_transform=lambda name: name.replace("_", "-")
+        ),
+    )
+    for module in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        first, rest = documented(module)
+        app.command(f"workflows.{module.stem}:main", name=module.stem, help=first, help_epilogue=rest)
+    return app
+
+
+def main() -> None:
+    """Runs one command. What the user can mend is one sentence on stderr and exit code 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: logging.getLogger("physgen").warning("warning: %s", message)
+    try:
+        build_app()()
+    except KeyboardInterrupt as stop:
+        hint = f" {stop}" if str(stop) else ""
+        sys.exit(f"\nphysgen: stopped.{hint}")
+    except (ValueError, OSError, FloatingPointError) as error:
+        if "PHYSGEN_TRACEBACK" in os.environ:
+            raise
+        sys.exit(f"physgen: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What every workflow needs: a device, temperatures, a folder of results, a progress bar."""
+
+import dataclasses
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from physgen import __version__
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one; asking for a GPU that is not there is refused."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is available to this build of torch; use --device cpu or --device auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def betas_of(beta: Sequence[float] | None, temperature: Sequence[float] | None) -> list[float]:
+    """The inverse temperatures asked for by exactly one of ``--beta`` and ``--temperature``."""
+    if (beta is None) == (temperature is None):
+        raise ValueError("give the temperature once: either --beta or --temperature (T = 1/beta, k_B = J = 1)")
+    values = list(beta if beta is not None else temperature or ())
+    kind = "beta" if beta is not None else "temperature"
+    for value in values:
+        if not 0 < value < float("inf"):
+            raise ValueError(f"--{kind} must be a finite number > 0, got {value}")
+    if not values:
+        raise ValueError(f"--{kind} needs at least one value")
+    return values if beta is not None else [1 / value for value in values]
+
+
+def provenance() -> dict[str, str]:
+    """Versions and the command, as they are written next to every result."""
+    return {
+        "physgen": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A dataclass as JSON-ready values; paths become strings."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replaces a small JSON file in one step, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def progress_bar(quiet: bool = False) -> Progress:
+    """A bar on stderr with count, elapsed and remaining time, and a free text field ``note``."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        disable=quiet,
+    )
