@@ -1,6 +1,6 @@
 # `make demo` and `make test` each set up everything they need on a fresh machine.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: demo test test-slow lint clean

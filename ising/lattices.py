@@ -93,6 +93,33 @@ class Lattice:
             )
         return 1.0 - 2.0 * self.colours
 
+    @cached_property
+    def symmetries(self) -> tuple[str, ...]:
+        """Those of translation, reflection, transposition that map the bonds onto themselves.
+
+        Translations by one site along every axis, the reflection of every axis, all orders of the axes.
+        """
+        axes = range(len(self.shape))
+        moves: dict[str, list[Callable[[Tensor], Tensor]]] = {
+            "translation": [lambda x, a=a: x.roll(1, a) for a in axes],
+            "reflection": [lambda x, a=a: x.flip(a) for a in axes],
+            "transposition": [lambda x, a=a: x.transpose(a - 1, a) for a in axes[1:]],
+        }
+        if not all(self.pbc):
+            del moves["translation"]
+        if len(set(self.shape)) > 1 or len(self.shape) == 1:
+            del moves["transposition"]
+        return tuple(name for name, maps in moves.items() if all(self._maps_bonds_to_bonds(f) for f in maps))
+
+    def _maps_bonds_to_bonds(self, move: Callable[[Tensor], Tensor]) -> bool:
+        image = move(torch.arange(self.n_sites, device=self.edges.device).reshape(self.shape)).flatten()
+
+        def keys(edges: Tensor) -> Tensor:
+            low, high = edges.sort(-1).values.T
+            return (low * self.n_sites + high).sort().values
+
+        return torch.equal(keys(image[self.edges]), keys(self.edges))
+
     def to(self, device: torch.device | str) -> "Lattice":
         return replace(self, edges=self.edges.to(device))
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
+log = logging.getLogger("physgen")
+
 SUMMARY = """Ising Monte Carlo, generative models trained on it, and the comparison of the two.
 
 A first session:
@@ -48,7 +50,7 @@ def build_app() -> App:
 def main() -> None:
     """Runs one command. What the user can mend is one sentence on stderr and exit code 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    warnings.showwarning = lambda message, *_, **__: logging.getLogger("physgen").warning("warning: %s", message)
+    warnings.showwarning = lambda message, *_, **__: log.warning("warning: %s", message)
     try:
         build_app()()
     except KeyboardInterrupt as stop:

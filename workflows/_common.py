@@ -27,7 +27,9 @@ from physgen import __version__
 def pick_device(name: str) -> torch.device:
     """``auto`` is the GPU where there is one; asking for a GPU that is not there is refused."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is available to this build of torch; use --device cpu or --device auto")
+        raise ValueError(
+            "this build of torch sees no CUDA device; use --device cpu or --device auto"
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -36,7 +38,9 @@ def pick_device(name: str) -> torch.device:
 def betas_of(beta: Sequence[float] | None, temperature: Sequence[float] | None) -> list[float]:
     """The inverse temperatures asked for by exactly one of ``--beta`` and ``--temperature``."""
     if (beta is None) == (temperature is None):
-        raise ValueError("give the temperature once: either --beta or --temperature (T = 1/beta, k_B = J = 1)")
+        raise ValueError(
+            "give the temperature once: either --beta or --temperature (T = 1/beta)"
+        )
     values = list(beta if beta is not None else temperature or ())
     kind = "beta" if beta is not None else "temperature"
     for value in values:

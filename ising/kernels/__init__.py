@@ -1,0 +1,42 @@
+"""What makes the updates fast. Private: :mod:`ising.simulate` and :mod:`ising.tempering` are the way in.
+
+A sampler packs many chains once, sweeps them many times and unpacks when asked. :func:`choose` finds the
+fastest one that covers an update, a Hamiltonian and a device; all pass the same tests as the rules of
+:mod:`ising.updates`.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from ..model import Ising
+from .plain import Plain
+
+
+class Sampler(Protocol):
+    """Many chains of one Hamiltonian. Constructed from ``(model, update, beta, spins, seed, device, threads)``.
+
+    The same seed gives the same spins for any number of threads.
+    """
+
+    name: str
+
+    def sweep(self, n: int) -> float:
+        """Makes n sweeps; returns the flipped fraction of spins, averaged over sweeps and chains."""
+
+    def spins(self) -> np.ndarray:
+        """The configurations, int8, ``(chains, N)``."""
+
+    def set_beta(self, beta: float | np.ndarray) -> None:
+        """Changes the inverse temperature: one number, or one per chain."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that :meth:`load` needs to go on as if nothing had happened."""
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Takes over a :meth:`state` of a sampler constructed alike."""
+
+
+def choose(update: str, model: Ising, device: str) -> type[Sampler]:
+    """The fastest sampler for this update, Hamiltonian and device."""
+    return Plain

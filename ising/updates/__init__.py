@@ -1,0 +1,69 @@
+"""One update rule per file; the folder is the registry.
+
+A rule is a function ``sweep(spins, model, beta, generator) -> (spins, Info)`` that leaves the Boltzmann law
+:math:`p(s) \\propto e^{-\\beta E(s)}` of every chain unchanged, on every lattice. Spins go in and come out as
+``(chains, N)``, of any dtype and on any device; ``beta`` is one number or one per chain. In memory the sites
+come first: a neighbour is then a whole row, which is an order of magnitude faster, and a state handed from
+sweep to sweep is never transposed.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..model import Ising
+
+
+class Info(NamedTuple):
+    """What a sweep reports besides the new spins."""
+
+    acceptance: Tensor  # (chains,) flipped fraction of the N spins
+
+
+Sweep = Callable[[Tensor, Ising, float | Tensor, torch.Generator], tuple[Tensor, Info]]
+
+
+def names() -> list[str]:
+    """Every update rule of this folder, by file name."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def get(name: str) -> Sweep:
+    """The sweep of ``ising/updates/<name>.py``.
+
+    Example:
+        >>> names()
+        ['heat_bath', 'metropolis', 'wolff']
+    """
+    if name not in names():
+        raise ValueError(f"unknown update {name!r}; choose one of {', '.join(names())}")
+    return importlib.import_module(f"{__name__}.{name}").sweep
+
+
+def sites_first(spins: Tensor) -> Tensor:
+    """A copy of ``(chains, N)`` spins as ``(N, chains)``, contiguous."""
+    return spins.T.clone(memory_format=torch.contiguous_format)
+
+
+def local_field(columns: Tensor, sites: Tensor, model: Ising) -> Tensor:
+    r"""Fields :math:`f_i = \sum_j J_{ij} s_j + h_i` at some sites, ``(N, chains)`` to ``(sites, chains)`` float32."""
+    neighbours, _ = model.lattice.neighbours
+    J, h = model.neighbour_couplings[sites].float(), model.site_fields[sites].float()
+    field = h.unsqueeze(-1).expand(-1, columns.shape[-1])
+    for there, coupling in zip(neighbours[sites].T, J.T, strict=True):
+        field = torch.addcmul(field, coupling.unsqueeze(-1), columns[there].float())
+    return field
+
+
+def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Independent numbers in [0, 1), multiples of 2**-24, in the shape of ``like``."""
+    return torch.rand(like.shape, generator=generator, device=like.device)
+
+
+def inverse_temperature(beta: float | Tensor, spins: Tensor) -> Tensor:
+    """``beta`` as float32 on the device of the spins: one number, or one per chain."""
+    return torch.as_tensor(beta, dtype=torch.float32, device=spins.device)

@@ -1,0 +1,368 @@
+r"""Models against physics: the only file of physgen that imports the Hamiltonian side of ising.
+
+p is the Boltzmann law :math:`e^{-\beta E}/Z` (or Monte Carlo samples of it), q the model. What a model offers
+decides what can be said about it, and every number carries the name of how it was found:
+
+==================  =========================================================================================
+the model has       divergence of the configurations, nats per site
+==================  =========================================================================================
+``log_prob``        both directions: exact up to 16 sites, else averages over samples, with an exact log Z
+``free_energy``     the same; the model's own log Z is exact or annealed, with its error carried along
+``log_prob_bound``  an upper bound on KL(p‖q); up to 16 sites both directions, by importance sampling
+``sample`` only     none; up to 16 sites KL(q‖p) from counts of all states
+==================  =========================================================================================
+
+Histograms of energy and magnetisation are compared for every model, as is one half of the Monte Carlo chains
+with the other: no comparison can resolve less than that.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ising import exact
+from ising.lattices import Lattice
+from ising.model import Ising, check_beta, restore
+from ising.observables import REGISTRY, Series, correlation_estimates
+from ising.run import Run
+from ising.stats import Estimate, tau_int
+
+from . import ais, divergence
+from .comparison import NOISE_FLOOR, Comparison, Sample, table
+from .divergence import FORWARD, REVERSE, Divergence
+
+__all__ = ["Comparison", "against_boltzmann", "against_samples", "exact_curves", "noise_floor", "table"]
+
+ENUMERABLE = 16  # sites up to which a model is summed over all states
+COUNTED_DRAWS = 2**17  # draws of an implicit model whose states are counted
+BOUND_DRAWS = 64  # importance samples behind one value of log_prob_bound
+REPEATS, REPEAT_DRAWS = 8, 2  # the same where log_prob_bound is evaluated on all states
+ANNEALED_CHAINS, ANNEALING_STEPS = 500, 1000  # for the log Z of a model that cannot sum it
+MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
+BATCH = 4096  # configurations given to a model at once
+
+
+def against_boltzmann(
+    model: nn.Module,
+    target: Ising,
+    beta: float,
+    *,
+    samples: int = 4096,
+    run: Run | None = None,
+    name: str = "",
+    log_z: Estimate | None = None,
+    seed: int = 0,
+) -> Comparison:
+    r"""A model q against the Boltzmann law p of ``target``, and against Monte Carlo where a run is given.
+
+    .. math::
+        \mathrm{KL}(q \| p) = \mathbb{E}_q[\ln q + \beta E] + \ln Z , \qquad
+        \mathrm{KL}(p \| q) = - \langle \beta E + \ln q \rangle_{MC} - \ln Z ,
+
+    both given per site, with :math:`\ln Z` exact. How the numbers can mislead: KL(q‖p) is mode-seeking, so a
+    model that knows only one sign of the magnetisation pays :math:`\ln 2` in all, next to nothing per site,
+    and its weights look healthy; KL(p‖q) on the configurations that the model was trained on is too low.
+
+    Arguments:
+        model: Offers ``sample(n)`` or ``sample_chains``, and what it can of the table above.
+        target: The Hamiltonian.
+        beta: Inverse temperature.
+        samples: Configurations drawn from the model, and taken from the run where a density is evaluated.
+        run: Monte Carlo at the same beta, best of chains that the model has not seen.
+        name: How tables and legends call the model.
+        log_z: The model's own log partition function, where it has been estimated before.
+        seed: Of everything drawn here; the global generator is left as it was.
+    """
+    beta = check_beta(beta)
+    _check_run(run, target, beta)
+    with _evaluating(model, seed):
+        spins = _draw(model, target, samples)
+        if target.lattice.n_sites <= ENUMERABLE:
+            found, ess, note = *_by_enumeration(model, target, beta), ""
+        else:
+            reference_spins = None if run is None else _subset(run.spins, samples)
+            found, ess, note = _by_sampling(model, target, beta, spins, reference_spins, log_z, seed)
+    own = _measure(spins, target, beta)
+    reference = None if run is None else _measured(run, target)
+    return Comparison(
+        name=name,
+        target=target.describe(),
+        beta=beta,
+        shape=target.lattice.shape,
+        divergences=(*found, *_histograms(own, reference)),
+        ess=ess,
+        model=own,
+        monte_carlo=reference,
+        symbols=_symbols(),
+        exact=exact.known(target, beta),
+        joint=None if reference is None else divergence.joint(_means(own), _means(reference)),
+        noise_floor=None if run is None or len(run.spins) < 2 else noise_floor(run),
+        provenance={"comparison_seed": seed} | _provenance(run),
+        note=note,
+    )
+
+
+def against_samples(
+    model: nn.Module, run: Run, *, samples: int = 4096, name: str = "", seed: int = 0
+) -> Comparison:
+    """A model against a Monte Carlo run; the Hamiltonian is the one that the run records."""
+    return against_boltzmann(
+        model, restore(**run.model), run.beta, samples=samples, run=run, name=name, seed=seed
+    )
+
+
+def noise_floor(run: Run) -> Comparison:
+    """The first half of the chains of a run as if it were a model of the second: what chance alone does."""
+    chains = len(run.spins)
+    if chains < 2:
+        raise ValueError(
+            f"the noise floor sets one half of the chains against the other, so it needs 2, got {chains}; "
+            "simulate more chains"
+        )
+    target = restore(**run.model)
+    halves = (slice(0, chains // 2), slice(chains // 2, None))
+    own, reference = (
+        _measure(run.spins[half], target, run.beta, run.energies[half], run.magnetisations[half])
+        for half in halves
+    )
+    counted = ()
+    if target.lattice.n_sites <= ENUMERABLE:
+        _, log_p = _all_states(target, run.beta)
+        counted = (divergence.counted(_index(run.spins[halves[0]]), log_p, target.lattice.n_sites),)
+    return Comparison(
+        name=NOISE_FLOOR,
+        target=run.model,
+        beta=run.beta,
+        shape=tuple(run.shape),
+        divergences=(*counted, *_histograms(own, reference)),
+        ess=None,
+        model=own,
+        monte_carlo=reference,
+        symbols=_symbols(),
+        exact=exact.known(target, run.beta),
+        joint=divergence.joint(_means(own), _means(reference)),
+        provenance=_provenance(run),
+    )
+
+
+def exact_curves(comparison: Comparison, betas: np.ndarray) -> dict[str, np.ndarray]:
+    """Exact observables of the comparison's Hamiltonian over ``betas``; nan where one is not known."""
+    target = restore(**comparison.target)
+    values = [exact.known(target, float(beta)) for beta in betas]
+    names = {name for value in values for name in value}
+    return {name: np.array([v.get(name, math.nan) for v in values]) for name in REGISTRY if name in names}
+
+
+@contextmanager
+def _evaluating(model: nn.Module, seed: int) -> Iterator[None]:
+    """No gradients, evaluation mode, and a global generator seeded here and put back afterwards."""
+    device, training = _home(model)[0], model.training
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(training)
+
+
+def _home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    first = next(model.parameters(), torch.zeros(()))
+    return first.device, first.dtype
+
+
+def _draw(model: nn.Module, target: Ising, samples: int) -> np.ndarray:
+    """Configurations ``(chains, n, N)`` int8; independent samples are one chain."""
+    n_sites = target.lattice.n_sites
+    if hasattr(model, "sample_chains") and not getattr(model, "enumerable", False):
+        spins = _draw_chains(model, target, samples)
+    else:
+        spins = torch.cat(
+            [model.sample(min(BATCH, samples - i)) for i in range(0, samples, BATCH)]
+        ).unsqueeze(0)
+    if spins.shape[-1] != n_sites:
+        raise ValueError(
+            f"the model draws {spins.shape[-1]} sites, the target has {n_sites}; compare it on its lattice"
+        )
+    if not ((spins == 1) | (spins == -1)).all():
+        raise ValueError("a model must draw spins of -1 and +1, got other values; map them in its sample()")
+    return spins.to("cpu", torch.int8).numpy()
+
+
+def _draw_chains(model: nn.Module, target: Ising, samples: int) -> Tensor:
+    """Markov chains, thinned by twice the autocorrelation time of a pilot (at most ``MAX_THIN``)."""
+    chains = min(MODEL_CHAINS, samples)
+    pilot = model.sample_chains(chains, PILOT)
+    series = target.energy(pilot.cpu()).numpy(), pilot.sum(-1).abs().cpu().numpy()
+    thin = min(MAX_THIN, math.ceil(2 * max(tau_int(x) for x in series)))
+    return model.sample_chains(chains, math.ceil(samples / chains), thin=thin, burn_in=0, start=pilot[:, -1])
+
+
+def _evaluate(log_density: Callable[[Tensor], Tensor], model: nn.Module, spins: np.ndarray) -> np.ndarray:
+    """``log_density`` of ``(*, N)`` spins in batches, float64 nats ``(*,)``."""
+    device, dtype = _home(model)
+    flat = torch.from_numpy(spins.reshape(-1, spins.shape[-1]))
+    values = [log_density(batch.to(device, dtype)).double().cpu() for batch in flat.split(BATCH)]
+    return torch.cat(values).numpy().reshape(spins.shape[:-1])
+
+
+def _log_density(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Log q of the model, up to a constant if it only knows its free energy."""
+    if hasattr(model, "log_prob"):
+        return model.log_prob
+    return (lambda x: -model.free_energy(x)) if hasattr(model, "free_energy") else None
+
+
+def _by_sampling(
+    model: nn.Module,
+    target: Ising,
+    beta: float,
+    spins: np.ndarray,
+    reference: np.ndarray | None,
+    model_log_z: Estimate | None,
+    seed: int,
+) -> tuple[list[Divergence], float | None, str]:
+    """Divergences of the configurations, the effective sample size, and what could not be done."""
+    n_sites, density, log_z = target.lattice.n_sites, _log_density(model), exact.log_z(target, beta)
+    if density is None and not hasattr(model, "log_prob_bound"):
+        return [], None, "The model has no density: only histograms can be compared."
+    if log_z is None:
+        return [], None, "log Z of this Hamiltonian is not known exactly: no divergence per site is given."
+
+    def log_p(x: np.ndarray) -> np.ndarray:
+        return -beta * target.energy(torch.from_numpy(x)).numpy() - log_z
+
+    if density is None:
+        if reference is None:
+            return [], None, "A bound on KL(p‖q) needs Monte Carlo configurations: pass run=."
+        bound = _evaluate(lambda x: model.log_prob_bound(x, BOUND_DRAWS), model, reference)
+        return [divergence.averaged(log_p(reference) - bound, n_sites, FORWARD, kind="bound")], None, ""
+    if model_log_z is None:
+        model_log_z = _model_log_z(model, seed)
+
+    def gap(x: np.ndarray) -> np.ndarray:
+        return log_p(x) - _evaluate(density, model, x) + model_log_z.mean
+
+    own = gap(spins)
+    found = [divergence.averaged(-own, n_sites, REVERSE, log_z_error=model_log_z.error)]
+    if reference is not None:
+        found.insert(0, divergence.averaged(gap(reference), n_sites, FORWARD, log_z_error=model_log_z.error))
+    return found, divergence.effective_sample_size(own), ""
+
+
+def _by_enumeration(model: nn.Module, target: Ising, beta: float) -> tuple[list[Divergence], float | None]:
+    n_sites = target.lattice.n_sites
+    states, log_p = _all_states(target, beta)
+    if (density := _log_density(model)) is not None:
+        log_q = _evaluate(density, model, states)
+        if not hasattr(model, "log_prob"):
+            log_q = log_q - np.logaddexp.reduce(log_q)
+        found = divergence.enumerated(log_p, log_q, n_sites)
+        return list(found), float(np.exp(-np.logaddexp.reduce(2 * log_p - log_q)))
+    if hasattr(model, "log_prob_bound"):
+        log_q = np.stack(
+            [
+                _evaluate(lambda x: model.log_prob_bound(x, REPEAT_DRAWS), model, states)
+                for _ in range(REPEATS)
+            ]
+        )
+        return list(divergence.enumerated_from_repeats(log_p, log_q, n_sites, REPEAT_DRAWS)), None
+    return [divergence.counted(_index(_draw(model, target, COUNTED_DRAWS)), log_p, n_sites)], None
+
+
+def _all_states(target: Ising, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Every configuration ``(2**N, N)`` int8 and its log-probability."""
+    states = exact.states(target.lattice.n_sites)
+    log_weights = -beta * target.energy(states)
+    return states.to(torch.int8).numpy(), (log_weights - log_weights.logsumexp(0)).numpy()
+
+
+def _index(spins: np.ndarray) -> np.ndarray:
+    """The row of each configuration in :func:`ising.exact.states`."""
+    return ((spins > 0) @ (1 << np.arange(spins.shape[-1] - 1, -1, -1, dtype=np.int64))).astype(np.int64)
+
+
+def _model_log_z(model: nn.Module, seed: int) -> Estimate:
+    """Of a normalised model 0; else the exact sum where the model can do it, annealed where not."""
+    if hasattr(model, "log_prob"):
+        return Estimate(0.0, 0.0)
+    if getattr(model, "enumerable", False):
+        return Estimate(float(model.log_partition()), 0.0)
+    generator = torch.Generator(_home(model)[0]).manual_seed(seed)
+    return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
+
+
+def _subset(spins: np.ndarray, samples: int) -> np.ndarray:
+    """About ``samples`` configurations: thinned in time down to 32 a chain, then fewer chains."""
+    chains, n, _ = spins.shape
+    stride = min(math.ceil(chains * n / samples), max(1, n // 32))
+    thinned = spins[:, ::stride]
+    return thinned[: max(1, math.ceil(samples / thinned.shape[1]))]
+
+
+def _measure(
+    spins: np.ndarray,
+    target: Ising,
+    beta: float,
+    energies: np.ndarray | None = None,
+    magnetisations: np.ndarray | None = None,
+) -> Sample:
+    if energies is None or magnetisations is None:
+        energies = target.energy(torch.from_numpy(spins)).numpy()
+        magnetisations = spins.sum(-1, dtype=np.float64)
+    series = Series(energies, magnetisations, target.lattice.n_sites, beta)
+    flat = spins.reshape(-1, spins.shape[-1])
+    spread = np.linspace(0, len(flat) - 1, min(8, len(flat))).astype(int)
+    return Sample(
+        energies=energies / target.lattice.n_sites,
+        magnetisations=magnetisations / target.lattice.n_sites,
+        observables={name: observable(series) for name, observable in REGISTRY.items()},
+        correlation=_correlation(spins, target.lattice),
+        pictures=flat[spread].reshape(-1, *target.lattice.shape),
+    )
+
+
+def _measured(run: Run, target: Ising) -> Sample:
+    return _measure(run.spins, target, run.beta, run.energies, run.magnetisations)
+
+
+def _correlation(spins: np.ndarray, lattice: Lattice) -> tuple[Estimate, ...]:
+    return tuple(correlation_estimates(spins, lattice.shape)) if all(lattice.pbc) else ()
+
+
+def _histograms(own: Sample, reference: Sample | None) -> list[Divergence]:
+    if reference is None:
+        return []
+    ours, theirs = _means(own), _means(reference)
+    return [divergence.histogram(ours[name], theirs[name], name) for name in ("e", "m")]
+
+
+def _means(sample: Sample) -> dict[str, np.ndarray]:
+    """Series ``(chains, n)`` whose means the joint test compares."""
+    e, m = sample.energies, sample.magnetisations
+    return {"e": e, "e²": e * e, "|m|": abs(m), "m²": m * m, "m": m}
+
+
+def _symbols() -> dict[str, str]:
+    return {name: observable.symbol for name, observable in REGISTRY.items()}  # type: ignore[attr-defined]
+
+
+def _check_run(run: Run | None, target: Ising, beta: float) -> None:
+    if run is None:
+        return
+    if not math.isclose(run.beta, beta, rel_tol=1e-9):
+        raise ValueError(
+            f"the run is at beta = {run.beta:g} but the comparison at {beta:g}; take the run at that beta"
+        )
+    if run.model != target.describe():
+        raise ValueError(
+            f"the run is of {run.model} but the target is {target.describe()}; take the matching run"
+        )
+
+
+def _provenance(run: Run | None) -> dict[str, object]:
+    return {} if run is None else {"update": run.update, "seed": run.seed} | dict(run.provenance)

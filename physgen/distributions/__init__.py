@@ -1,0 +1,6 @@
+"""Pyro distributions of statistical physics: one spin, and restricted Boltzmann machines."""
+
+from .rbm import BernoulliRBM, GaussianBinaryRBM, SpinRBM
+from .spin import Spin
+
+__all__ = ["BernoulliRBM", "GaussianBinaryRBM", "Spin", "SpinRBM"]

@@ -1,0 +1,107 @@
+r"""Variational autoencoder of spin configurations, as a Pyro model and guide.
+
+.. math:: z \sim N(0, 1_K), \qquad s_i \mid z \sim \mathrm{Spin}(\theta_i(z)), \qquad
+    q(z \mid s) = N(\mu(s), \mathrm{diag}\, \sigma^2(s)).
+
+Given z the spins are independent, so every correlation between them has to pass through the latent variables. The
+read-out draws the spins; taking :math:`\mathrm{sign}\,\theta` instead would be another, colder, law.
+
+Note:
+    Do not train an energy model the same way with ``pyro.factor("e", -free_energy(v))``: a factor is
+    unnormalised, the missing :math:`-\log Z` depends on the parameters, and the ELBO grows without bound.
+
+References:
+    | Auto-Encoding Variational Bayes (Kingma and Welling, 2013), https://arxiv.org/abs/1312.6114
+    | Importance Weighted Autoencoders (Burda, Grosse and Salakhutdinov, 2015), https://arxiv.org/abs/1509.00519
+"""
+
+import math
+
+import pyro
+import torch
+from pyro.distributions import Normal
+from torch import Tensor, nn
+
+from ..distributions import Spin
+from ..nn import check_spins, draw_spins, spin_log_prob
+
+__all__ = ["VAE", "build"]
+
+
+class VAE(nn.Module):
+    """Arguments:
+        shape: Sites along each axis, any number of axes.
+        latent: Latent variables K.
+        hidden: Width of both networks.
+        depth: Hidden layers of both networks.
+
+    Example:
+        >>> vae = build((4, 4), latent=4)
+        >>> vae.sample(8).shape
+        torch.Size([8, 16])
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent: int = 16, hidden: int = 256, depth: int = 2):
+        super().__init__()
+        self.shape, self.n_sites, self.latent = shape, math.prod(shape), latent
+        self.encoder = _perceptron(self.n_sites, hidden, 2 * latent, depth)
+        self.decoder = _perceptron(latent, hidden, self.n_sites, depth)
+
+    def prior(self, n: int) -> Normal:
+        """Batch shape ``(n,)``, event shape ``(K,)``."""
+        zero = next(self.parameters()).new_zeros(n, self.latent)
+        return Normal(zero, 1.0, validate_args=False).to_event(1)
+
+    def posterior(self, spins: Tensor) -> Normal:
+        """:math:`q(z|s)`: batch shape ``(n,)``, event shape ``(K,)``."""
+        loc, log_scale = self.encoder(spins).chunk(2, dim=-1)
+        return Normal(loc, log_scale.exp(), validate_args=False).to_event(1)
+
+    def model(self, spins: Tensor) -> None:
+        pyro.module("vae", self)
+        with pyro.plate("configurations", len(spins)):
+            z = pyro.sample("z", self.prior(len(spins)))
+            pyro.sample("spins", Spin(self.decoder(z), validate_args=False).to_event(1), obs=spins)
+
+    def guide(self, spins: Tensor) -> None:
+        pyro.module("vae", self)
+        with pyro.plate("configurations", len(spins)):
+            pyro.sample("z", self.posterior(check_spins(spins, self.shape)))
+
+    def elbo(self, spins: Tensor) -> Tensor:
+        """One-draw estimate of the evidence lower bound, ``(n, N)`` to ``(n,)``, nats."""
+        return self.log_prob_bound(spins, k=1)
+
+    def log_prob_bound(self, spins: Tensor, k: int = 64) -> Tensor:
+        r"""Importance weighted bound, ``(n, N)`` to ``(n,)``, nats:
+
+        .. math:: \log \frac{1}{k} \sum_{j=1}^k \frac{p(s, z_j)}{q(z_j | s)}, \quad z_j \sim q(z | s).
+
+        Its expectation is at most :math:`\log p(s)`, grows with k and converges to it; its scatter is not an error
+        bar of the gap.
+        """
+        posterior = self.posterior(check_spins(spins, self.shape))
+        log_weights = []
+        for _ in range(k):
+            z = posterior.rsample()
+            log_joint = self.prior(len(spins)).log_prob(z) + spin_log_prob(spins, self.decoder(z))
+            log_weights.append(log_joint - posterior.log_prob(z))
+        return torch.stack(log_weights).logsumexp(0) - math.log(k)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Independent draws, ``(n, N)``: z from the prior, spins given z."""
+        like = next(self.parameters())
+        z = torch.randn(n, self.latent, generator=generator, dtype=like.dtype, device=like.device)
+        return draw_spins(self.decoder(z), generator)
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int, depth: int) -> nn.Sequential:
+    widths = [inputs] + [hidden] * depth
+    layers = [
+        part for pair in zip(widths, widths[1:], strict=False) for part in (nn.Linear(*pair), nn.SiLU())
+    ]
+    return nn.Sequential(*layers, nn.Linear(hidden, outputs))
+
+
+build = VAE

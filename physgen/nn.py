@@ -1,0 +1,79 @@
+r"""Blocks that at least two models share.
+
+Spins are ±1 floats. A *field* :math:`\theta` is the natural parameter of one spin,
+:math:`p(s) = e^{\theta s} / (2 \cosh \theta) = \sigma(2 \theta s)`.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, logsigmoid
+
+
+def check_spins(spins: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The spins themselves, or one sentence on why they cannot be configurations on ``shape``."""
+    n_sites = math.prod(shape)
+    if spins.shape[-1:] != (n_sites,):
+        raise ValueError(
+            f"the model was built for shape {tuple(shape)}, so spins need shape (*, {n_sites}), got "
+            f"{tuple(spins.shape)}; flatten the lattice axes, or build the model for the right shape"
+        )
+    if not (spins.abs() == 1).all():
+        raise ValueError(
+            f"spins are -1 and +1, got values such as {spins.unique()[:3].tolist()}; "
+            "0/1 data becomes spins by 2 * x - 1"
+        )
+    return spins
+
+
+def spin_log_prob(spins: Tensor, fields: Tensor) -> Tensor:
+    r""":math:`\sum_i \log \sigma(2 \theta_i s_i)`: two ``(*, N)`` to ``(*,)``, nats."""
+    return logsigmoid(2 * fields * spins).sum(-1)
+
+
+def draw_spins(fields: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One ±1 draw per field, of the same shape; from torch's own generator where none is given.
+
+    Example:
+        >>> draw_spins(torch.tensor([-50.0, 50.0]))
+        tensor([-1.,  1.])
+    """
+    uniform = torch.rand(fields.shape, generator=generator, dtype=fields.dtype, device=fields.device)
+    return torch.where(uniform < torch.sigmoid(2 * fields), 1.0, -1.0).to(fields.dtype)
+
+
+class MaskedLinear(nn.Linear):
+    """A linear map without the connections where ``mask``, of shape ``(outputs, inputs)``, is false."""
+
+    def __init__(self, mask: Tensor, *, bias: bool):
+        super().__init__(mask.shape[1], mask.shape[0], bias=bias)
+        self.register_buffer("mask", mask.float(), persistent=False)
+
+    def masked(self) -> Tensor:
+        return self.weight * self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.masked(), self.bias)
+
+
+def periodic_conv(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """A convolution on the torus: same size out at stride 1, halved at stride 2.
+
+    Example:
+        >>> periodic_conv(1, 8, stride=2)(torch.ones(2, 1, 8, 8)).shape
+        torch.Size([2, 8, 4, 4])
+    """
+    return nn.Conv2d(
+        inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, padding_mode="circular"
+    )
+
+
+def check_shape(shape: tuple[int, ...], *, at_least: int = 1, divisor: int = 1, model: str) -> None:
+    """Refuses in one sentence what is not a two-dimensional lattice of suitable sides."""
+    if len(shape) != 2 or any(side < at_least or side % divisor for side in shape):
+        multiple = f", multiples of {divisor}" if divisor > 1 else ""
+        raise ValueError(
+            f"{model} needs a two-dimensional lattice with sides of at least {at_least}{multiple}, got shape "
+            f"{tuple(shape)}; take MADE for other lattices"
+        )

@@ -1,0 +1,188 @@
+"""What the train_* workflows share: options, data, and the body of the loop that records and checkpoints."""
+
+import dataclasses
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from cyclopts import Parameter
+from torch import Tensor, nn
+
+from ising import store
+from ising.model import restore
+from physgen import checkpoint
+from physgen.batches import Batches
+from physgen.train import Step, decay, fit
+from workflows._common import betas_of, pick_device, plain, progress_bar, provenance, write_json
+
+log = logging.getLogger("physgen.train")
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """Options of every training command."""
+
+    data: Path = Path("data/ising.h5")
+    """HDF5 file of `physgen simulate`."""
+    beta: float | None = None
+    """Inverse temperature of the configurations to learn; needed if the file holds several."""
+    temperature: float | None = None
+    """Temperature instead of --beta."""
+    steps: int = 5000
+    """Gradient steps."""
+    batch: int = 200
+    """Configurations per step."""
+    lr: float = 1e-3
+    """Learning rate at the start; it decays to zero as a half cosine."""
+    average: float = 0.25
+    """Last fraction of the steps over which the weights are averaged (Polyak); 0 turns it off."""
+    augment: bool = True
+    """Apply random symmetries of the lattice to every batch (periodic lattices only)."""
+    every: int = 200
+    """Steps between two records and checkpoints."""
+    seed: int = 0
+    """Seed of the weights, the order of the data and all noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    out: Path = Path("runs/model")
+    """Folder of the results: config.json, metrics.jsonl, checkpoints."""
+    resume: bool = False
+    """Continue from the last checkpoint in --out."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Training and validation configurations ``(n, N)`` at one temperature."""
+
+    train: Tensor
+    validation: Tensor
+    beta: float
+    shape: tuple[int, ...]
+    model: dict[str, Any]
+
+
+def load(config: Training) -> Data:
+    """The configurations of ``--data`` at the temperature asked for, or at the only one there is."""
+    if config.beta is None and config.temperature is None:
+        present = store.betas(config.data)
+        if len(present) > 1:
+            choices = ", ".join(f"{beta:.6g}" for beta in present)
+            raise ValueError(f"{config.data} holds several temperatures; choose one with --beta: {choices}")
+        beta = present[0]
+    else:
+        [beta] = betas_of(
+            *([value] if value is not None else None for value in (config.beta, config.temperature))
+        )
+    device = pick_device(config.device)
+    parts = [store.Configurations(config.data, split=split, beta=beta) for split in ("train", "validation")]
+    run = next(store.runs(config.data, beta=beta))
+    train, validation = (torch.as_tensor(part.spins).to(device) for part in parts)
+    return Data(train, validation, beta, tuple(run.shape), run.model)
+
+
+def schedule(config: Training) -> dict[str, Any]:
+    """Decay of the learning rate and start of the weight average, as the steps of physgen.train take them."""
+    first = round(config.steps * (1 - config.average))
+    return {"schedule": decay(config.steps), "average_from": first if config.average else None}
+
+
+def batches_of(data: Data, config: Training) -> Batches:
+    """Shuffled minibatches; with ``augment``, under those symmetries that the Hamiltonian has."""
+    model = restore(**data.model)
+    uniform = not isinstance(model.J, Tensor) and not isinstance(model.h, Tensor)
+    symmetries = list(model.lattice.symmetries) if config.augment and uniform else []
+    if config.augment and not isinstance(model.h, Tensor) and model.h == 0:
+        symmetries.append("flip")
+    device = data.train.device
+    return Batches(
+        data.train, config.batch, seed=config.seed, symmetries=symmetries, shape=data.shape, device=device
+    )
+
+
+def run(
+    model: nn.Module,
+    step: Step,
+    data: Data,
+    config: Training,
+    validation: Callable[[Tensor], Tensor] | None = None,
+) -> None:
+    """Trains, one JSON line and one checkpoint every ``config.every`` steps; resumes where asked.
+
+    Arguments:
+        validation: Mean loss of unseen configurations, recorded next to the training metrics.
+    """
+    batches = batches_of(data, config)
+    start = _start(model, step, batches, data, config)
+    try:
+        with progress_bar(config.quiet) as bar, (config.out / "metrics.jsonl").open("a") as metrics:
+            task = bar.add_task(config.out.name, total=config.steps, completed=start, note="")
+            for record in fit(step, batches, steps=config.steps, every=config.every, start=start):
+                values = dict(record.metrics)
+                if validation is not None:
+                    with torch.no_grad():
+                        values["validation_loss"] = float(validation(data.validation))
+                line = {"step": record.step, "seconds": round(record.seconds, 3)} | values
+                metrics.write(json.dumps(line) + "\n")
+                metrics.flush()
+                checkpoint.save(config.out, model, step, batches, at=record.step)
+                note = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+                bar.update(task, completed=record.step, note=note)
+    except KeyboardInterrupt:
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        raise KeyboardInterrupt(
+            f"The last checkpoint is safe in {config.out}; continue with:\n"
+            f"  physgen {shlex.join(again)} --resume"
+        ) from None
+    step.finish()
+    checkpoint.save(config.out, model, step, batches, at=config.steps)
+    write_json(config.out / "config.json", _manifest(data, config) | {"finished": True})
+    log.info("%s: %d steps done; next: physgen compare --help", config.out, config.steps)
+
+
+def _manifest(data: Data, config: Training) -> dict[str, Any]:
+    """What config.json holds: the options, the Hamiltonian and temperature of the data, versions."""
+    return {
+        "options": plain(config),
+        "beta": data.beta,
+        "shape": list(data.shape),
+        "model": data.model,
+        "provenance": provenance(),
+    }
+
+
+def _start(model: nn.Module, step: Step, batches: Batches, data: Data, config: Training) -> int:
+    """Steps already done: 0 in a new folder, the checkpoint's with --resume; anything else is refused."""
+    path = config.out / "config.json"
+    done = checkpoint.latest(config.out)
+    if done is None:
+        write_json(path, _manifest(data, config))
+        (config.out / "metrics.jsonl").unlink(missing_ok=True)
+        return 0
+    if not config.resume:
+        raise ValueError(
+            f"{config.out} already holds the checkpoint {done.name}; add --resume to continue it, or choose "
+            "another --out"
+        )
+    before = json.loads(path.read_text())["options"]
+    for name, value in plain(config).items():
+        if name not in ("resume", "quiet", "steps", "out", "data") and before[name] != value:
+            raise ValueError(
+                f"{config.out} was trained with {name} = {before[name]!r}, not {value!r}; resume with the "
+                "same options, or choose another --out"
+            )
+    start = checkpoint.restore(config.out, model, step, batches)
+    records = [
+        line
+        for line in (config.out / "metrics.jsonl").read_text().splitlines(keepends=True)
+        if line.endswith("\n") and json.loads(line)["step"] <= start
+    ]
+    (config.out / "metrics.jsonl").write_text("".join(records))
+    return start

@@ -1,0 +1,116 @@
+"""Compare trained models with Monte Carlo and with exact values; write a table and an HTML report.
+
+Every trained model below --runs is compared with the configurations of --data at the temperature it was
+trained at: Kullback-Leibler divergences, observables with error bars, correlation functions. The row
+"Monte Carlo" is one half of the chains against the other, the noise floor of every number in the table.
+
+Example:
+
+  physgen compare --runs runs --data data/square16.h5 --report report.html
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import logging
+import math
+import multiprocessing
+import sys
+from pathlib import Path
+
+import torch
+from cyclopts import Parameter
+
+from ising import store
+from physgen import checkpoint, compare, report
+from workflows._common import progress_bar
+
+log = logging.getLogger("physgen.compare")
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options of ``physgen compare``."""
+
+    runs: Path = Path("runs")
+    """Folder with one folder per trained model."""
+    data: tuple[Path, ...] = (Path("data/ising.h5"),)
+    """HDF5 files of `physgen simulate`; each model takes the one with its Hamiltonian and temperature."""
+    report: Path = Path("report.html")
+    """The page to write."""
+    samples: int = 4096
+    """Configurations drawn from each model."""
+    seed: int = 0
+    """Seed of the models' samples."""
+    workers: int = 1
+    """Processes, each with one thread."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def main(*, config: Config) -> dict[str, compare.Comparison]:
+    folders = sorted(path.parent for path in config.runs.rglob("config.json"))
+    if not folders:
+        raise ValueError(
+            f"{config.runs} holds no trained model; train one first, see physgen --help"
+        )
+    results = all_comparisons(folders, config)
+    report.write(config.report, results)
+    sys.stdout.write(compare.table(results) + "\n")
+    log.info("report: %s", config.report)
+    return results
+
+
+def all_comparisons(folders: list[Path], config: Config) -> dict[str, compare.Comparison]:
+    """One comparison per model and one noise floor per temperature, ordered by size, temperature and name."""
+    found: dict[str, compare.Comparison] = {}
+    with progress_bar(config.quiet) as bar, pool(config.workers) as workers:
+        task = bar.add_task("compare", total=len(folders), note="")
+        jobs = [workers.submit(compare_one, folder, config) for folder in folders]
+        for folder, job in zip(folders, jobs, strict=True):
+            result, floor = job.result()
+            name = result.name if result.name not in found else f"{result.name} ({folder.name})"
+            found |= {name: result, floor.name: floor}
+            bar.advance(task)
+    return dict(sorted(found.items(), key=lambda item: _order(*item)))
+
+
+def compare_one(folder: Path, config: Config) -> tuple[compare.Comparison, compare.Comparison]:
+    """The model of one folder, and the noise floor of the data it is compared with."""
+    torch.manual_seed(config.seed)
+    trained = json.loads((folder / "config.json").read_text())
+    model = checkpoint.load_model(folder)
+    run = matching_run(trained, config.data)
+    where = f"L = {'×'.join(map(str, run.model['size']))}, T = {1 / run.beta:.4g}"
+    return (
+        compare.against_samples(
+            model, run, samples=config.samples, name=f"{model.recipe['name'].upper()}, {where}"
+        ),
+        compare.noise_floor(run, name=f"Monte Carlo, {where}"),
+    )
+
+
+def matching_run(trained: dict, files: tuple[Path, ...]) -> store.Run:
+    """The stored run with the Hamiltonian and the temperature that a model was trained at."""
+    for path in files:
+        if store.model_of(path) == trained["model"] and any(
+            abs(beta - trained["beta"]) < 1e-9 for beta in store.betas(path)
+        ):
+            return next(store.runs(path, beta=trained["beta"]))
+    raise ValueError(
+        f"none of {', '.join(map(str, files))} holds {trained['model']} at beta = {trained['beta']:.6g}; "
+        "name the file the model was trained on with --data"
+    )
+
+
+def pool(workers: int) -> concurrent.futures.Executor:
+    """Spawned processes of one thread each: torch hangs in forked ones."""
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    )
+
+
+def _order(name: str, result: compare.Comparison) -> tuple:
+    return -math.prod(result.shape), result.shape, -result.beta, name.startswith("Monte"), name
