@@ -327,11 +327,6 @@ def warn_if_unsettled(found: Pilot, beta: float | str) -> None:
         )
 
 
-def measure(model: Ising, spins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Total energy and magnetisation of ``(chains, N)`` spins, float64, ``(chains,)`` each."""
-    return model.energy(torch.from_numpy(spins)).numpy(), spins.sum(-1, dtype=np.int64).astype(np.float64)
-
-
 def initial_spins(start: str, chains: int, n_sites: int, seed: np.random.SeedSequence) -> np.ndarray:
     """Where the chains begin, int8, ``(chains, N)``."""
     if start == "ordered":
@@ -357,7 +352,7 @@ def _segments(
     acceptance = np.zeros(2)  # summed over the sweeps between samples, and their number
     index, first = 0, 0
     if resume is None:
-        settings = _burn_in(model, sampler, settings, burn_in, thin)
+        settings = _burn_in(sampler, settings, burn_in, thin)
     else:
         sampler.load(resume.state)
         acceptance = np.array(resume.state["acceptance"])
@@ -369,8 +364,8 @@ def _segments(
         energies, magnetisations = np.empty((2, settings.chains, n))
         for k in range(n):
             acceptance += settings.thin * np.array([sampler.sweep(settings.thin), 1.0])
-            spins[:, k] = now = sampler.spins()
-            energies[:, k], magnetisations[:, k] = measure(model, now)
+            spins[:, k] = sampler.spins()
+            energies[:, k], magnetisations[:, k] = sampler.measure()
         state = sampler.state() | {"acceptance": acceptance.copy()}
         done = first + n == settings.samples
         yield Segment(index, first, spins, energies, magnetisations, settings, state, done)
@@ -378,7 +373,7 @@ def _segments(
 
 
 def _burn_in(
-    model: Ising, sampler: kernels.Sampler, settings: Settings, burn_in: int | None, thin: int | None
+    sampler: kernels.Sampler, settings: Settings, burn_in: int | None, thin: int | None
 ) -> Settings:
     """Brings the chains to equilibrium and resolves what was left open."""
     if burn_in:
@@ -387,7 +382,7 @@ def _burn_in(
         return settings
 
     def watch() -> np.ndarray:
-        energy, magnetisation = measure(model, sampler.spins())
+        energy, magnetisation = sampler.measure()
         return np.stack([energy, np.abs(magnetisation)])
 
     found = pilot(sampler.sweep, watch, settings.chains)

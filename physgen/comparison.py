@@ -157,11 +157,11 @@ class Group:
 
 
 def groups(comparisons: Mapping[str, Comparison]) -> list[Group]:
-    """Sorted by size, Hamiltonian and temperature; rows keep their order, labelled by name or else by key."""
+    """Largest systems first, by rising temperature; rows as given, labelled by name, else by key."""
     found: dict[tuple[int, str, float], dict[str, Comparison]] = {}
     for key, comparison in comparisons.items():
         place = (
-            math.prod(comparison.shape),
+            -math.prod(comparison.shape),
             json.dumps(comparison.target),
             round(comparison.temperature, 9),
         )
@@ -245,7 +245,12 @@ def _two_lines(label: str, rows: dict[str, Row]) -> list[list[str]]:
 
 
 def _z(z: float | None) -> str:
-    return "-" if z is None else f"{z:+.1f}" + ("!" if abs(z) > FAR else "")
+    return "-" if z is None else f"{z:+.1f}" + ("!" if far(z) else "")
+
+
+def far(z: float) -> bool:
+    """Whether a distance deserves a mark: beyond 3 standard errors, or not a number."""
+    return not abs(z) <= FAR
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -117,7 +117,8 @@ class PersistentCD:
 
 
 def _contrast(model: EnergyModel, data: Tensor, chains: Tensor) -> Tensor:
-    return model.free_energy(data).mean() - model.free_energy(chains).mean()
+    energies = model.free_energy(torch.cat([data, chains]))
+    return energies[: len(data)].mean() - energies[len(data) :].mean()
 
 
 def _positive(name: str, value: int) -> int:

@@ -1,7 +1,7 @@
 """Figures of comparisons. Every function draws on the Axes (or Figure) that it is given and returns it.
 
-``comparisons`` maps labels to :class:`physgen.comparison.Comparison`, as reports take it; a function that shows
-one temperature expects them all at that temperature. Nothing here uses pyplot or its global state.
+``comparisons`` maps labels to :class:`physgen.comparison.Comparison`, as reports take it; a function that
+shows one temperature expects them all at that temperature. Nothing here uses pyplot or its global state.
 """
 
 import math
@@ -38,7 +38,7 @@ LABELS = {
 
 
 def styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour and marker of each model, the same in every figure with the same labels; grey the noise floor."""
+    """Colour and marker of each model, the same wherever the labels are the same; the noise floor grey."""
     models = [label for label in dict.fromkeys(labels) if label != NOISE_FLOOR]
     found = {
         label: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
@@ -59,7 +59,7 @@ def observable(
         ax: To draw on.
         comparisons: Of one Hamiltonian.
         name: As ``ising.observables`` registers it.
-        curve: Temperatures and exact values to draw as a line; without it only those at the points are marked.
+        curve: Temperatures and exact values to draw as a line; without it those at the points are marked.
     """
     points = _by_label(comparisons)
     every = [c for found in points.values() for c in found]
@@ -151,7 +151,7 @@ def histogram(ax: Axes, comparisons: Mapping[str, Comparison], of: str = "m") ->
 
 
 def correlation(ax: Axes, comparisons: Mapping[str, Comparison]) -> Axes:
-    """G(r) along the axes with error bars; neighbouring points share their configurations, so their errors."""
+    """G(r) along the axes with error bars; errors at different r are correlated."""
     looks = styles(comparisons)
     reference = next((c.monte_carlo for c in comparisons.values() if c.monte_carlo is not None), None)
     if reference is not None and reference.correlation:
@@ -176,7 +176,7 @@ def correlation(ax: Axes, comparisons: Mapping[str, Comparison]) -> Axes:
 
 
 def configurations(figure: Figure, comparisons: Mapping[str, Comparison], count: int = 6) -> Figure:
-    """Some configurations of Monte Carlo and of each model, a row each; spin up dark, of 3 axes the first plane."""
+    """Configurations of Monte Carlo and of each model, a row each; spin up dark; of a cube the top plane."""
     rows = {label: c.model.pictures for label, c in comparisons.items() if label != NOISE_FLOOR}
     reference = next((c.monte_carlo for c in comparisons.values() if c.monte_carlo is not None), None)
     if reference is not None:
@@ -194,8 +194,8 @@ def configurations(figure: Figure, comparisons: Mapping[str, Comparison], count:
 def divergences(ax: Axes, comparisons: Mapping[str, Comparison], of: str = "configurations") -> Axes:
     """Kullback-Leibler divergences on a logarithmic axis, a line per model, errors of one sigma.
 
-    Circles are exact or estimated, triangles upper bounds, diamonds counts. A value that is not above zero by two
-    errors is shown as an arrow from there to the left. The noise floor is shaded up to its own two errors.
+    Circles are exact or estimated, triangles upper bounds, diamonds counts. A value that is not above zero by
+    two errors is shown as an arrow from there to the left. The noise floor is shaded up to its two errors.
     """
     labels = [label for label in comparisons if label != NOISE_FLOOR]
     floor = comparisons[NOISE_FLOOR].divergence(FORWARD, of) if NOISE_FLOOR in comparisons else None

@@ -167,6 +167,11 @@ def svi_step(
     """
     objective = elbo or pyro.infer.Trace_ELBO()
     parameters = list({id(p): p for part in (model, guide) for p in _parameters(part)}.values())
+    if not parameters:
+        raise ValueError(
+            "svi_step found no parameters: model or guide must be a module that has some, or a method of one; "
+            "call an automatic guide once before"
+        )
     known = {id(p) for p in parameters}
 
     def loss(batch: Tensor) -> Tensor:
@@ -178,8 +183,8 @@ def svi_step(
             foreign = [name for name, site in sites if id(site["value"].unconstrained()) not in known]
         if foreign:
             raise ValueError(
-                f"svi_step trains the parameters of the modules that model and guide belong to, and {foreign[0]!r} "
-                "is in none; make it a PyroParam of a module, and call an automatic guide once beforehand"
+                "svi_step trains the parameters of the modules that model and guide belong to, and "
+                f"{foreign[0]!r} is in none; make it a PyroParam of a module; call an automatic guide once before"
             )
         return value / len(batch)
 

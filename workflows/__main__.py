@@ -12,14 +12,14 @@ from cyclopts import App, Parameter
 
 log = logging.getLogger("physgen")
 
-SUMMARY = """Ising Monte Carlo, generative models trained on it, and the comparison of the two.
+SUMMARY = """Ising Monte Carlo, generative models trained on it, and the two compared.
 
 A first session:
 
   physgen simulate --L 16 --temperature 1.8 2.269 3.0 --out data/square16.h5
   physgen info data/square16.h5
-  physgen train_autoregressive --data data/square16.h5 --temperature 2.269 --out runs/made
-  physgen compare --runs runs --data data/square16.h5 --report report.html
+  physgen train_autoregressive --data data/square16.h5 --temperature 2.269
+  physgen compare --data data/square16.h5
 """
 
 
@@ -38,7 +38,10 @@ def build_app() -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(
-            consume_multiple=True, negative_iterable=(), name_transform=lambda name: name.replace("_", "-")
+            consume_multiple=True,
+            negative_iterable=(),
+            name_transform=lambda name: name.replace("_", "-"),
+            show_default=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value,
         ),
     )
     for module in sorted(Path(__file__).parent.glob("[a-z]*.py")):

@@ -14,10 +14,8 @@ import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -27,9 +25,7 @@ from physgen import __version__
 def pick_device(name: str) -> torch.device:
     """``auto`` is the GPU where there is one; asking for a GPU that is not there is refused."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "this build of torch sees no CUDA device; use --device cpu or --device auto"
-        )
+        raise ValueError("this build of torch sees no CUDA device; use --device cpu or --device auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -38,9 +34,7 @@ def pick_device(name: str) -> torch.device:
 def betas_of(beta: Sequence[float] | None, temperature: Sequence[float] | None) -> list[float]:
     """The inverse temperatures asked for by exactly one of ``--beta`` and ``--temperature``."""
     if (beta is None) == (temperature is None):
-        raise ValueError(
-            "give the temperature once: either --beta or --temperature (T = 1/beta)"
-        )
+        raise ValueError("give the temperature once: either --beta or --temperature (T = 1/beta)")
     values = list(beta if beta is not None else temperature or ())
     kind = "beta" if beta is not None else "temperature"
     for value in values:
@@ -78,14 +72,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def progress_bar(quiet: bool = False) -> Progress:
-    """A bar on stderr with count, elapsed and remaining time, and a free text field ``note``."""
+    """A bar on stderr with count, remaining time and a free text field ``note``."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
         disable=quiet,

@@ -1,8 +1,9 @@
 """Compare trained models with Monte Carlo and with exact values; write a table and an HTML report.
 
-Every trained model below --runs is compared with the configurations of --data at the temperature it was
-trained at: Kullback-Leibler divergences, observables with error bars, correlation functions. The row
-"Monte Carlo" is one half of the chains against the other, the noise floor of every number in the table.
+Every trained model below --runs is compared with the configurations of --data
+at the temperature it was trained at: Kullback-Leibler divergences, observables
+with error bars, correlation functions. The row "Monte Carlo" is one half of the
+chains against the other, the noise floor of every number in the table.
 
 Example:
 
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from cyclopts import Parameter
 
-from ising import store
+from ising import Run, store
 from physgen import checkpoint, compare, report
 from workflows._common import progress_bar
 
@@ -49,12 +50,10 @@ class Config:
     """No progress bar."""
 
 
-def main(*, config: Config) -> dict[str, compare.Comparison]:
+def main(*, config: Config = Config()) -> dict[str, compare.Comparison]:
     folders = sorted(path.parent for path in config.runs.rglob("config.json"))
     if not folders:
-        raise ValueError(
-            f"{config.runs} holds no trained model; train one first, see physgen --help"
-        )
+        raise ValueError(f"{config.runs} holds no trained model; train one first, see physgen --help")
     results = all_comparisons(folders, config)
     report.write(config.report, results)
     sys.stdout.write(compare.table(results) + "\n")
@@ -91,13 +90,13 @@ def compare_one(folder: Path, config: Config) -> tuple[compare.Comparison, compa
     )
 
 
-def matching_run(trained: dict, files: tuple[Path, ...]) -> store.Run:
+def matching_run(trained: dict, files: tuple[Path, ...]) -> Run:
     """The stored run with the Hamiltonian and the temperature that a model was trained at."""
     for path in files:
-        if store.model_of(path) == trained["model"] and any(
-            abs(beta - trained["beta"]) < 1e-9 for beta in store.betas(path)
-        ):
-            return next(store.runs(path, beta=trained["beta"]))
+        if any(math.isclose(beta, trained["beta"], rel_tol=1e-9) for beta in store.betas(path)):
+            run = next(store.runs(path, beta=trained["beta"]))
+            if run.model == trained["model"]:
+                return run
     raise ValueError(
         f"none of {', '.join(map(str, files))} holds {trained['model']} at beta = {trained['beta']:.6g}; "
         "name the file the model was trained on with --data"

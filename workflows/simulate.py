@@ -1,29 +1,32 @@
 """Simulate Ising configurations into an HDF5 file.
 
-Chains run side by side at each temperature. Burn-in and thinning are measured from the autocorrelation
-time unless they are given, so the stored configurations are nearly independent. Every finished block is
-safe on disk at once: after Ctrl-C or a crash the same command continues where it stopped, with the same
-bytes as an uninterrupted run.
+Chains run side by side at each temperature. Burn-in and thinning are measured
+from the autocorrelation time unless they are given, so the stored
+configurations are nearly independent. Every finished block is safe on disk at
+once: after Ctrl-C or a crash the same command continues where it stopped, with
+the same bytes as an uninterrupted run.
 
 Example:
 
-  physgen simulate --L 16 --temperature 1.8 2.269 3.0 --samples 400 --chains 64 --out data/square16.h5
+  physgen simulate --L 16 --temperature 1.8 2.269 3.0 --out data/square16.h5
+  physgen simulate --lattice cubic --L 8 --beta 0.2216 --out data/cubic8.h5
 """
 
 import dataclasses
+import functools
 import logging
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from cyclopts import Parameter
-from rich.progress import Progress
 
 from ising import Ising, lattices, stats, store
-from ising.simulate import Segment, stream
+from ising.simulate import SEGMENT_BYTES, Segment, stream
 from workflows._common import betas_of, pick_device, progress_bar, provenance
 
 log = logging.getLogger("physgen.simulate")
@@ -72,25 +75,69 @@ class Config:
     SMOKE = {"L": (4,), "beta": (0.3,), "samples": 20, "chains": 8, "burn_in": 5, "thin": 1, "quiet": True}
 
 
-def main(*, config: Config) -> None:
+def main(*, config: Config = Config()) -> None:
     betas = betas_of(config.beta, config.temperature)
     periodic = tuple(kind == "periodic" for kind in config.boundary)
-    pbc = periodic if len(periodic) > 1 else periodic[0]
-    model = Ising(lattices.build(config.lattice, config.L, pbc=pbc), J=config.J, h=config.h)
-    device = str(pick_device(config.device))
+    lattice = lattices.build(config.lattice, config.L, pbc=periodic if len(periodic) > 1 else periodic[0])
+    model = Ising(lattice, J=config.J, h=config.h)
     journal = store.Journal(config.out)
+    options = {
+        "update": config.update,
+        "samples": config.samples,
+        "chains": config.chains,
+        "burn_in": config.burn_in,
+        "thin": config.thin,
+        "start": config.start,
+        "seed": config.seed,
+        "device": str(pick_device(config.device)),
+    }
+    keys = {beta: journal.key(model=model.describe(), beta=beta, **options) for beta in betas}
+    for beta, key in keys.items():
+        if journal.published(key):
+            raise ValueError(
+                f"{config.out} already holds this run (beta = {beta:.6g}, seed {config.seed}); choose "
+                "another --seed for more chains, or another --out"
+            )
     try:
         with progress_bar(config.quiet) as bar:
-            for beta in betas:
-                options = {
-                    name: getattr(config, name)
-                    for name in ("update", "samples", "chains", "burn_in", "thin", "start", "seed")
-                }
-                _simulate_one(model, journal, bar, beta=beta, device=device, **options)
-        journal.publish(provenance=provenance())
+            for beta, key in keys.items():
+                task = bar.add_task(f"T = {1 / beta:.4g}", total=config.samples, note="burn-in")
+                simulate_one(model, journal, key, beta, options, functools.partial(bar.update, task))
+        journal.publish(list(keys.values()), provenance=provenance())
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"Finished blocks are safe in {journal.folder}; the same command continues:\n"
-            f"  physgen simulate {shlex.join(sys.argv[2:])}"
+            f"  physgen {shlex.join(sys.argv[1:])}"
         ) from None
-    log.info("%s: see `physgen info %s`", config.out, config.out)
+    log.info("%s is written; look at it with: physgen info %s", config.out, config.out)
+
+
+def simulate_one(
+    model: Ising, journal: store.Journal, key: str, beta: float, options: dict[str, Any], show: Callable
+) -> None:
+    """One temperature, from where the journal stands; ``show`` draws the progress."""
+    last = journal.last(key)
+    if last is not None:
+        log.info("T = %.4g: %d samples are there already", 1 / beta, last.first + last.spins.shape[1])
+    if last is not None and last.done:
+        show(completed=options["samples"], note="")
+        return
+    segment = max(
+        1, min(options["samples"] // 10, SEGMENT_BYTES // (options["chains"] * model.lattice.n_sites))
+    )
+    begin = time.perf_counter()
+    energies: list[np.ndarray] = []
+    for part in stream(model, beta=beta, **options, segment=segment, resume=last):
+        journal.write(key, part, seconds=time.perf_counter() - begin)
+        energies.append(part.energies)
+        show(completed=part.first + part.spins.shape[1], note=_status(part, energies, begin))
+        begin = time.perf_counter()
+
+
+def _status(part: Segment, energies: list[np.ndarray], begin: float) -> str:
+    """Rate, autocorrelation time and independent samples so far, of the energy."""
+    series = np.concatenate(energies, axis=1)
+    tau = stats.tau_int(series)
+    rate = part.settings.thin * part.spins.size / (time.perf_counter() - begin) / 1e6
+    sweeps, independent = tau * part.settings.thin, series.size / (2 * tau)
+    return f"{rate:.3g} M updates/s  tau {sweeps:.3g} sweeps  ESS {independent:.0f}"

@@ -1,12 +1,13 @@
 """Train an autoregressive model, whose likelihood is exact, by maximum likelihood.
 
-The loss is the negative log-likelihood in nats per spin; against the entropy of the data it is the forward
-Kullback-Leibler divergence.
+The loss is the negative log-likelihood in nats per spin; less the entropy of
+the data it is the forward Kullback-Leibler divergence.
 
 Example:
 
-  physgen train_autoregressive --data data/square16.h5 --temperature 2.269 --out runs/made
-  physgen train_autoregressive --model pixelcnn --data data/square16.h5 --temperature 2.269 --out runs/cnn
+  physgen train_autoregressive --data data/square16.h5 --temperature 2.269
+  physgen train_autoregressive --model pixelcnn --data data/square16.h5 \\
+    --temperature 2.269 --out runs/pixelcnn
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ class Config(_training.Training):
     SMOKE = {"steps": 4, "every": 2, "batch": 16, "quiet": True}
 
 
-def main(*, config: Config) -> None:
+def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
     net = models.build(config.model, data.shape).to(data.train.device)

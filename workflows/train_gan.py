@@ -1,7 +1,8 @@
 """Train a deep convolutional generative adversarial network with periodic padding.
 
-There is no likelihood: watch the critic's mean output on real and on generated configurations, and the
-spread of the magnetisation (its collapse is mode collapse); `physgen compare` measures the observables.
+There is no likelihood: watch the critic's mean output on real and on generated
+configurations, and the spread of the magnetisation (its collapse is mode
+collapse); physgen compare measures the observables.
 
 Example:
 
@@ -32,7 +33,7 @@ class Config(_training.Training):
     SMOKE = {"steps": 4, "every": 2, "batch": 16, "quiet": True}
 
 
-def main(*, config: Config) -> None:
+def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
     gan = models.build("dcgan", data.shape, latent=config.latent).to(data.train.device)

@@ -1,7 +1,8 @@
 """Train a restricted Boltzmann machine by persistent contrastive divergence.
 
-The record shows the free-energy gap between validation and training data (growing = overfitting); the
-likelihood itself is estimated afterwards by `physgen compare`.
+The record shows the free-energy gap between validation and training data
+(growing = overfitting); the likelihood itself is estimated afterwards by
+physgen compare.
 
 Example:
 
@@ -37,7 +38,7 @@ class Config(_training.Training):
     SMOKE = {"hidden": 4, "chains": 20, "steps": 4, "every": 2, "batch": 16, "quiet": True}
 
 
-def main(*, config: Config) -> None:
+def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
     rbm = models.build("rbm", data.shape, hidden=config.hidden).to(data.train.device)

@@ -29,7 +29,7 @@ class Config(_training.Training):
     SMOKE = {"latent": 2, "steps": 4, "every": 2, "batch": 16, "quiet": True}
 
 
-def main(*, config: Config) -> None:
+def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
     vae = models.build("vae", data.shape, latent=config.latent).to(data.train.device)

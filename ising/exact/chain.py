@@ -81,7 +81,7 @@ def _temperature_derivatives(
     b = torch.tensor(check_beta(beta), dtype=torch.float64, requires_grad=True)
     (first,) = torch.autograd.grad(_log_z(b * bonds, b * fields, pbc), b, create_graph=True)
     (second,) = torch.autograd.grad(first, b)
-    return float(first), float(second)
+    return float(first.detach()), float(second)
 
 
 def _arguments(

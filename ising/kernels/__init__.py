@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from ..model import Ising
+from .multispin import Multispin
 from .plain import Plain
+from .wolff import Wolff
 
 
 class Sampler(Protocol):
@@ -27,8 +29,14 @@ class Sampler(Protocol):
     def spins(self) -> np.ndarray:
         """The configurations, int8, ``(chains, N)``."""
 
+    def measure(self) -> tuple[np.ndarray, np.ndarray]:
+        """Total energy and magnetisation of every chain, float64, ``(chains,)`` each."""
+
     def set_beta(self, beta: float | np.ndarray) -> None:
         """Changes the inverse temperature: one number, or one per chain."""
+
+    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Swaps the configurations of the chains ``a[k]`` and ``b[k]``; no chain may occur twice."""
 
     def state(self) -> dict[str, np.ndarray]:
         """All that :meth:`load` needs to go on as if nothing had happened."""
@@ -39,4 +47,7 @@ class Sampler(Protocol):
 
 def choose(update: str, model: Ising, device: str) -> type[Sampler]:
     """The fastest sampler for this update, Hamiltonian and device."""
+    for fast in (Multispin, Wolff):
+        if fast.covers(update, model, device):
+            return fast
     return Plain

@@ -38,8 +38,15 @@ class Plain:
     def spins(self) -> np.ndarray:
         return self._spins.contiguous().cpu().numpy()
 
+    def measure(self) -> tuple[np.ndarray, np.ndarray]:
+        energy, magnetisation = self._model.energy(self._spins), self._spins.sum(-1, dtype=torch.float64)
+        return energy.cpu().numpy(), magnetisation.cpu().numpy()
+
     def set_beta(self, beta: float | np.ndarray) -> None:
         self._beta = torch.as_tensor(beta, dtype=torch.float32, device=self._device)
+
+    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
+        self._spins[np.concatenate([a, b])] = self._spins[np.concatenate([b, a])]
 
     def state(self) -> dict[str, np.ndarray]:
         return {"spins": self.spins(), "generator": self._generator.get_state().cpu().numpy()}

@@ -7,6 +7,7 @@ cluster meets them. Probabilities are compared with 53 random bits.
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from ..model import Ising
 from .xoshiro import fraction, jit, step, streams
@@ -32,6 +33,7 @@ class Wolff:
         device: str = "cpu",  # noqa: ARG002
         threads: int = 1,
     ):
+        self._model = model
         self._neighbours = model.lattice.neighbours[0].numpy().astype(np.int32)
         self._couplings = model.neighbour_couplings.numpy()
         self._fields = np.array(model.site_fields.numpy())
@@ -66,6 +68,13 @@ class Wolff:
 
     def spins(self) -> np.ndarray:
         return self._spins.copy()
+
+    def measure(self) -> tuple[np.ndarray, np.ndarray]:
+        energy = self._model.energy(torch.from_numpy(self._spins)).numpy()
+        return energy, self._spins.sum(-1, dtype=np.float64)
+
+    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
+        self._spins[np.concatenate([a, b])] = self._spins[np.concatenate([b, a])]
 
     def state(self) -> dict[str, np.ndarray]:
         return {"spins": self._spins.copy(), "rng": self._rng.copy()}

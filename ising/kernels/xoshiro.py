@@ -23,6 +23,9 @@ def jit(function: Callable) -> Callable:
         return numba.njit(nogil=True, error_model="numpy")(function)
 
 
+inline = numba.njit(inline="always")  # a loop that calls anything cannot be vectorised
+
+
 def streams(seed: np.random.SeedSequence, lanes: int) -> np.ndarray:
     """Independent states, uint64, shape ``(4, lanes)``.
 
@@ -37,7 +40,7 @@ def streams(seed: np.random.SeedSequence, lanes: int) -> np.ndarray:
     return np.stack([child.generate_state(4, np.uint64) for child in children], axis=-1)
 
 
-@jit
+@inline
 def step(s0: int, s1: int, s2: int, s3: int) -> tuple[int, int, int, int, int]:
     """64 random bits and the next state."""
     mixed = s0 + s3
@@ -52,7 +55,7 @@ def step(s0: int, s1: int, s2: int, s3: int) -> tuple[int, int, int, int, int]:
     return bits, s0, s1, s2, s3
 
 
-@jit
+@inline
 def fraction(bits: int) -> float:
     """The upper 53 bits as a number in [0, 1)."""
     return float(bits >> uint64(11)) * 2.0**-53

@@ -149,21 +149,19 @@ def _check_version(file: h5py.File, path: Path) -> None:
 
 def _addition(run: Run) -> Addition:
     """A run as the layout takes it, refused in a sentence if its arrays do not fit together."""
-    n_sites = math.prod(run.shape)
-    if run.spins.ndim != 3 or run.spins.shape[2] != n_sites or 0 in run.spins.shape:
+    spins, n_sites = run.spins, math.prod(run.shape)
+    if spins.ndim != 3 or spins.shape[2] != n_sites or 0 in spins.shape:
         raise StoreError(
-            f"a run needs spins of shape (chains, samples, {n_sites}), none of them 0, got {run.spins.shape}"
+            f"spins must have a shape (chains, samples, {n_sites}), no side 0, got {spins.shape}"
         )
-    for name in ("energies", "magnetisations"):
-        if getattr(run, name).shape != run.spins.shape[:2]:
-            raise StoreError(
-                f"{name} must have the shape {run.spins.shape[:2]}, got {getattr(run, name).shape}"
-            )
-    if not (np.abs(run.spins) == 1).all():
-        raise StoreError("spins must be -1 or +1; turn 0 and 1 into spins by 2 * x - 1 before storing them")
+    for name, array in (("energies", run.energies), ("magnetisations", run.magnetisations)):
+        if array.shape != spins.shape[:2]:
+            raise StoreError(f"{name} must have the shape {spins.shape[:2]}, got {array.shape}")
+    if spins.dtype != np.int8 or np.count_nonzero(spins) < spins.size or spins.min() < -1 or spins.max() > 1:
+        raise StoreError("spins must be int8, -1 or +1; turn 0 and 1 into spins by 2 * x - 1 first")
     fields = {name: getattr(run, name) for name in Head.__dataclass_fields__ if name != "key"}
     numbers = (np.asarray(array, dtype="<f8") for array in (run.energies, run.magnetisations))
-    return Addition(Head(**fields), run.spins.shape[:2], [(pack(run.spins), *numbers)])
+    return Addition(Head(**fields), spins.shape[:2], [(pack(spins), *numbers)])
 
 
 def _add(file: h5py.File, path: Path, addition: Addition) -> str:
@@ -173,9 +171,8 @@ def _add(file: h5py.File, path: Path, addition: Addition) -> str:
         file["model"] = np.bytes_(json.dumps(head.model, sort_keys=True))
         file.create_group("runs")
     model, shape = read_header(file, path)
-    for name, there, here in _differences(
-        model | {"shape": list(shape)}, head.model | {"shape": list(head.shape)}
-    ):
+    before, now = model | {"shape": list(shape)}, head.model | {"shape": list(head.shape)}
+    for name, there, here in _differences(before, now):
         raise StoreError(
             f"{path} holds another Hamiltonian: {name} is {there} in the file and {here} in this run; "
             "write to another file"

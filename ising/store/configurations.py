@@ -44,7 +44,7 @@ class Configurations(Dataset):
         path: A file of :func:`~ising.store.append` or :class:`~ising.store.Journal`.
         split: ``train``, ``validation``, ``test``, or ``all``.
         beta: Only the runs at this inverse temperature.
-        fractions: Shares of training, validation and test; each that is not 0 gets at least one chain.
+        fractions: Shares of training, validation and test, rounded to whole chains.
 
     Attributes:
         spins: All configurations, float32 ±1, shape ``(n, N)``, unpacked at each access.
@@ -78,9 +78,9 @@ class Configurations(Dataset):
         self.path, self._beta = Path(path), beta
         with entries(path, beta=beta) as found:
             self.shape = found[0].head.shape
-            self._chains = {e.name: _chains(e, split, fractions, self.path) for e in found}
-            self._contents = {e.name: e.content_sha256 for e in found}
-            self._length = sum(e.samples * len(self._chains[e.name]) for e in found)
+            self._contents = {entry.name: entry.content_sha256 for entry in found}
+            self._chains = {entry.name: _chains(entry, split, fractions, self.path) for entry in found}
+            self._length = sum(entry.samples * len(self._chains[entry.name]) for entry in found)
 
     def __len__(self) -> int:
         return self._length
@@ -141,30 +141,24 @@ class Configurations(Dataset):
         return {name: value for name, value in vars(self).items() if name != "_rows"}
 
 
-def _chains(entry: Entry, split: str, fractions: tuple[float, float, float], path: Path) -> tuple[int, int]:
-    """First chain of the split and the one after its last."""
+def _chains(entry: Entry, split: str, fractions: tuple[float, float, float], path: Path) -> range:
+    """The chains of one split."""
     if split == "all":
-        return 0, entry.chains
-    held_out = [max(1, round(share * entry.chains)) if share else 0 for share in fractions[1:]]
-    counts = [entry.chains - sum(held_out), *held_out]
-    if counts[0] < (fractions[0] > 0):
-        raise StoreError(
-            f"{path}: {entry.name} has {entry.chains} chain(s), too few to split into {', '.join(SPLITS)} by "
-            "chain; simulate with more chains (10 or more for the default fractions), or take split='all'"
-        )
+        return range(entry.chains)
     position = SPLITS.index(split)
-    if not counts[position]:
+    first, last = (round(sum(fractions[:k]) * entry.chains) for k in (position, position + 1))
+    if first == last:
         raise StoreError(
-            f"{path}: fractions {fractions} leave no chain for {split!r}; give it a share above 0"
+            f"{path}: {entry.name} has {entry.chains} chain(s), too few to give {fractions[position]:.0%} of "
+            f"them to {split}; simulate with more chains (--chains 10 or more), or take split='all'"
         )
-    first = sum(counts[:position])
-    return first, first + counts[position]
+    return range(first, last)
 
 
-def _read(entry: Entry, first: int, last: int) -> tuple[np.ndarray, ...]:
-    """The rows of the chains from ``first`` to before ``last``, chain by chain."""
-    spins, energy, magnetisation = (dataset[first:last] for dataset in entry.datasets())
-    chain, sample = np.mgrid[first:last, : entry.samples]
+def _read(entry: Entry, chains: range) -> tuple[np.ndarray, ...]:
+    """The rows of consecutive chains, chain by chain."""
+    spins, energy, magnetisation = (dataset[chains.start : chains.stop] for dataset in entry.datasets())
+    chain, sample = np.mgrid[chains.start : chains.stop, : entry.samples]
     beta, run = np.full(energy.shape, entry.head.beta), np.full(energy.shape, entry.number)
     labels = (beta, energy, magnetisation, run, chain, sample)
     return spins.reshape(-1, spins.shape[-1]), *(label.reshape(-1) for label in labels)

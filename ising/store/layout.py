@@ -91,7 +91,10 @@ def pack(spins: np.ndarray) -> np.ndarray:
 
 def unpack(bits: np.ndarray, n_sites: int) -> np.ndarray:
     """The inverse of :func:`pack`: int8 spins."""
-    return 2 * np.unpackbits(bits, axis=-1, count=n_sites).view(np.int8) - 1
+    spins = np.unpackbits(bits, axis=-1, count=n_sites).view(np.int8)
+    spins *= 2
+    spins -= 1
+    return spins
 
 
 def content(head: Head, blocks: Iterable[Block]) -> str:

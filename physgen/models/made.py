@@ -3,12 +3,13 @@ r"""Masked autoencoder for distribution estimation, on spins, with direct linear
 .. math:: q(s) = \prod_i q(s_i \mid s_{<i}), \qquad q(s_i \mid s_{<i}) = \sigma(2 \theta_i s_i), \qquad
     \theta_i = b_i + \sum_{j<i} A_{ij} s_j + \sum_k V_{ik} \tanh\Big( c_k + \sum_j W_{kj} s_j \Big),
 
-sites in row-major order. Hidden unit k has a degree :math:`d_k` and sees only sites :math:`j \le d_k`; it reaches
-only sites :math:`i > d_k`. The direct term A starts at zero; it holds the Boltzmann factor of the known
+sites in row-major order. Hidden unit k has a degree :math:`d_k`, sees only sites :math:`j \le d_k` and
+reaches only sites :math:`i > d_k`. The direct term A starts at zero; it holds the Boltzmann factor of the known
 neighbours, those across the periodic edges too, so the hidden units learn only what is left.
 
 References:
-    | MADE: Masked Autoencoder for Distribution Estimation (Germain et al., 2015), https://arxiv.org/abs/1502.03509
+    | MADE: Masked Autoencoder for Distribution Estimation (Germain et al., 2015),
+      https://arxiv.org/abs/1502.03509
     | Solving Statistical Mechanics Using Variational Autoregressive Networks (Wu, Wang and Zhang, 2019),
       https://arxiv.org/abs/1809.10606
 """

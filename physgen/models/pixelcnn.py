@@ -2,14 +2,14 @@ r"""PixelCNN for spins on a two-dimensional torus.
 
 .. math:: q(s) = \prod_i q(s_i \mid s_{<i}), \qquad q(s_i \mid s_{<i}) = \sigma(2 \theta_i s_i),
 
-sites in raster order. A causal convolution joins a window of the rows above, periodic along the row because
-they are known from end to end, with the sites to the left (type A) or with those and the site itself (type B):
+sites in raster order. A causal convolution joins a window of the rows above, periodic along the row as they
+are known from end to end, with the sites to the left (type A) or with those and the site itself (type B):
 
 .. math:: x^1 = \tanh(A s), \qquad x^{l+1} = x^l + \tanh(B^l x^l), \qquad
     \theta_i = b_i + v \cdot x_i + \sum_{j<i} D_{ij} s_j .
 
-No window reaches from the last row back to the first, its neighbour on the torus. The direct term D, which starts
-at zero, does; with the bias per site it also tells the boundary rows from the rest.
+No window reaches from the last row back to the first, its neighbour on the torus. The direct term D, which
+starts at zero, does; with the bias per site it also tells the boundary rows from the rest.
 
 References:
     | Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner and Kavukcuoglu, 2016),
@@ -94,12 +94,12 @@ class PixelCNN(nn.Module):
         channels = [1] + [layer.outputs for layer in self.layers]
         grids = [direct.new_zeros(n, c, reach + rows, reach + columns) for c in channels]  # zero margins
         for row in range(rows):
-            known = [grid[:, :, row : row + reach + 1, reach:] for grid in grids]
-            above = [layer.above(grid)[:, :, -1] for layer, grid in zip(self.layers, known, strict=False)]
+            known = [grid[:, :, row : row + reach, reach:] for grid in grids]
+            above = [layer.over(grid).squeeze(2) for layer, grid in zip(self.layers, known, strict=False)]
             for column in range(columns):
                 i = row * columns + column
                 x = None
-                for layer, grid, over, result in zip(self.layers, grids, above, grids[1:], strict=True):
+                for layer, grid, over, result in zip(self.layers, grids, above, grids[1:], strict=False):
                     window = grid[:, :, reach + row, column : column + reach + 1]
                     x = _joined(over[:, :, column] + layer.beside_one(window), window[:, :, -1])
                     result[:, :, reach + row, reach + column] = x
@@ -122,8 +122,11 @@ class CausalConv(nn.Module):
 
     def above(self, x: Tensor) -> Tensor:
         """Periodic along the row, zero over the first row: ``(n, c, rows, columns)`` to the same."""
-        x = pad(x[:, :, :-1], (self.reach, self.reach, 0, 0), mode="circular")
-        return self.rows(pad(x, (0, 0, self.reach, 0)))
+        return self.over(pad(x[:, :, :-1], (0, 0, self.reach, 0)))
+
+    def over(self, x: Tensor) -> Tensor:
+        """Every ``reach`` consecutive rows to the one that lies under them."""
+        return self.rows(pad(x, (self.reach, self.reach, 0, 0), mode="circular"))
 
     def beside(self, x: Tensor) -> Tensor:
         """Zero left of the first column: ``(n, c, rows, columns)`` to the same."""

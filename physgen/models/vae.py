@@ -3,8 +3,8 @@ r"""Variational autoencoder of spin configurations, as a Pyro model and guide.
 .. math:: z \sim N(0, 1_K), \qquad s_i \mid z \sim \mathrm{Spin}(\theta_i(z)), \qquad
     q(z \mid s) = N(\mu(s), \mathrm{diag}\, \sigma^2(s)).
 
-Given z the spins are independent, so every correlation between them has to pass through the latent variables. The
-read-out draws the spins; taking :math:`\mathrm{sign}\,\theta` instead would be another, colder, law.
+Given z the spins are independent, so every correlation between them has to pass through the latent variables.
+The read-out draws the spins; taking :math:`\mathrm{sign}\,\theta` instead would be another, colder, law.
 
 Note:
     Do not train an energy model the same way with ``pyro.factor("e", -free_energy(v))``: a factor is
@@ -77,8 +77,8 @@ class VAE(nn.Module):
 
         .. math:: \log \frac{1}{k} \sum_{j=1}^k \frac{p(s, z_j)}{q(z_j | s)}, \quad z_j \sim q(z | s).
 
-        Its expectation is at most :math:`\log p(s)`, grows with k and converges to it; its scatter is not an error
-        bar of the gap.
+        Its expectation is at most :math:`\log p(s)`, grows with k and converges to it; its scatter is not an
+        error bar of the gap.
         """
         posterior = self.posterior(check_spins(spins, self.shape))
         log_weights = []

@@ -1,0 +1,191 @@
+"""Kills a writer at every single call to the disk and checks what is left. Run by test_store.py in a process.
+
+All bytes of a store pass through a few functions of ``os``. Here each of them counts; at the k-th call the
+process kills itself, before the call or, for a write, with half of the bytes written. In the mode ``power`` the
+computer loses power as well: files that were written and not flushed become empty, and renames whose folder was
+not flushed are undone.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ising import Ising, lattices, store
+from ising.simulate import simulate, stream
+from ising.store import sealed
+
+CHANGES = ("open", "pwrite", "ftruncate", "fsync", "replace", "unlink", "mkdir", "rmdir")
+MODEL = Ising(lattices.chain(9), h=0.2)
+SETTINGS = {"update": "metropolis", "chains": 3, "samples": 5, "burn_in": 2, "thin": 1, "seed": 4}
+BETAS = (0.5, 0.3)
+
+
+class Disk:
+    """Counts the calls that change the disk and dies at the k-th."""
+
+    def __init__(self, fatal: int, power: bool) -> None:
+        self.fatal, self.power, self.calls = fatal, power, 0
+        self.real = {name: getattr(os, name) for name in CHANGES}
+        self.unflushed: set[str] = set()  # files whose content is not on the disk yet
+        self.renames: list[tuple[str, str, bytes | None]] = []  # from, to, what was there
+
+    def install(self) -> None:
+        for name in CHANGES:
+            setattr(os, name, getattr(self, name, self._counted(name)))
+
+    def _counted(self, name: str) -> Callable:
+        def call(*args: object, **kwargs: object) -> object:
+            self.tick()
+            return self.real[name](*args, **kwargs)
+
+        return call
+
+    def tick(self) -> bool:
+        """Whether this is the fatal call; it is the last one of an odd count for a torn write."""
+        self.calls += 1
+        if self.calls == self.fatal:
+            self.die()
+        return self.calls + 1 == self.fatal
+
+    def die(self) -> None:
+        if self.power:
+            for path in self.unflushed:
+                if Path(path).exists():
+                    os.truncate(path, 0)
+            for source, target, before in reversed(self.renames):
+                Path(target).rename(source) if before is None else Path(target).write_bytes(before)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def pwrite(self, descriptor: int, data: memoryview, offset: int) -> int:
+        self.unflushed.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if self.tick():
+            self.real["pwrite"](descriptor, data[: len(data) // 2], offset)
+        self.tick()
+        return self.real["pwrite"](descriptor, data, offset)
+
+    def fsync(self, descriptor: int) -> None:
+        self.tick()
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        self.unflushed.discard(path)
+        self.renames = [entry for entry in self.renames if str(Path(entry[1]).parent) != path]
+        self.real["fsync"](descriptor)
+
+    def replace(self, source: str, target: str) -> None:
+        self.tick()
+        before = Path(target).read_bytes() if Path(target).exists() else None
+        self.renames.append((str(source), str(target), before))
+        self.real["replace"](source, target)
+
+
+def scenario(path: Path, acknowledge: Callable[[str], None]) -> None:
+    """Two simulations in segments, through the journal into a file that holds a run already."""
+    journal = store.Journal(path)
+    for beta in BETAS:
+        key = journal.key(model=MODEL.describe(), beta=beta, **SETTINGS)
+        if journal.published(key):
+            continue
+        last = journal.last(key)
+        if last is None or not last.done:
+            for segment in stream(MODEL, beta=beta, **SETTINGS, segment=2, resume=last):
+                journal.write(key, segment)
+                acknowledge(f"{key} {segment.index}")
+    journal.publish()
+    acknowledge("published")
+
+
+def before(path: Path) -> None:
+    """What is on the disk when the scenario begins."""
+    store.append(path, simulate(MODEL, beta=0.1, **SETTINGS))
+
+
+def forked(body: Callable[[Callable[[str], None]], None]) -> tuple[list[str], bool]:
+    """What a child process acknowledged, and whether it was killed."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        try:
+            body(lambda text: os.write(write, f"{text}\n".encode()))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as lines:
+        acknowledged = lines.read().splitlines()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise AssertionError(f"the writer ended with status {status}")
+    return acknowledged, status != 0
+
+
+def examine(path: Path, acknowledged: list[str], expected: str) -> None:
+    """Nothing acknowledged is lost, and going on ends in the digest of a run that was never stopped."""
+    sealed._verified.clear()
+    [first, *rest] = store.runs(path)
+    assert first.beta == 0.1
+    assert len(rest) in (0, 2), "the simulations are published together or not at all"
+    assert rest or "published" not in acknowledged
+    journal = store.Journal(path)
+    for key, index in (line.split() for line in acknowledged if line != "published"):
+        last = journal.last(key)
+        assert journal.published(key) or (last is not None and last.index >= int(index)), "a segment is lost"
+    scenario(path, lambda _: None)
+    assert store.digest(path) == expected, "the continued run differs"
+    assert [run.beta for run in store.runs(path)] == [0.1, *sorted(BETAS)], "runs are missing or doubled"
+    assert [p.name for p in path.parent.iterdir()] == [path.name], "something is left behind"
+
+
+def kill_everywhere(folder: Path, power: bool) -> int:
+    """The number of places at which the writer was killed."""
+    reference = folder / "reference" / "runs.h5"
+    before(reference)
+    original = reference.read_bytes()
+    scenario(reference, lambda _: None)
+    expected = store.digest(reference)
+    for fatal in range(1, 10_000):
+        path = folder / f"{fatal}" / "runs.h5"
+        path.parent.mkdir()
+        path.write_bytes(original)
+
+        def body(acknowledge: Callable[[str], None], path: Path = path, fatal: int = fatal) -> None:
+            Disk(fatal, power).install()
+            scenario(path, acknowledge)
+
+        acknowledged, killed = forked(body)
+        try:
+            examine(path, acknowledged, expected)
+        except (AssertionError, ValueError) as error:
+            raise AssertionError(f"killed at call {fatal}, {power=}: {error}") from error
+        if not killed:
+            return fatal - 1
+    raise AssertionError("the writer never ended")
+
+
+def append_together(folder: Path, writers: int = 4, each: int = 3) -> int:
+    """How many runs are in a file to which several processes appended at once."""
+    path = folder / "shared.h5"
+    run = simulate(MODEL, beta=0.1, **SETTINGS)
+    children = []
+    for _ in range(writers):
+        child = os.fork()
+        if child == 0:
+            for _ in range(each):
+                store.append(path, run)
+            os._exit(0)
+        children.append(child)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children), "a writer failed"
+    return len(list(store.runs(path)))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    place = Path(sys.argv[1])
+    (place / "kill").mkdir()
+    (place / "power").mkdir()
+    found = {"kill": kill_everywhere(place / "kill", False), "power": kill_everywhere(place / "power", True)}
+    sys.stdout.write(json.dumps(found | {"together": append_together(place)}))
