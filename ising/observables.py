@@ -98,8 +98,8 @@ def u4(series: Series) -> Estimate:
 def m(series: Series) -> Estimate:
     r"""Magnetisation per site, :math:`\langle M \rangle / N`; zero by symmetry without a field.
 
-    In an ordered phase a chain may never change its sign, so no autocorrelation time within chains tells the error:
-    with eight chains or more it is taken from the spread between them, which are independent.
+    In an ordered phase a chain may never change its sign, and its autocorrelation cannot tell the error. With
+    eight chains or more the error comes from the spread between chains, which are independent.
     """
     x = series.magnetisation / series.n_sites
     chains = len(x)
@@ -187,6 +187,6 @@ def correlation_estimates(spins: np.ndarray, shape: tuple[int, ...]) -> list[Est
 def _unfold(spins: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if spins.shape[-1] != np.prod(shape):
         raise ValueError(
-            f"the last axis of spins must hold the {np.prod(shape)} sites of {tuple(shape)}, got {spins.shape}"
+            f"the last axis of spins must hold the {np.prod(shape)} sites of {shape}, got shape {spins.shape}"
         )
     return np.asarray(spins, dtype=np.float64).reshape(*spins.shape[:-1], *shape)

@@ -1,38 +1,29 @@
 """Simulation of one model at one temperature: start, burn-in, thinning, samples.
 
 :func:`stream` yields segments of samples as they are made, each with all that is needed to go on after it;
-:func:`simulate` waits for all of them. Time is counted in sweeps; one sweep visits every site once, or flips one
-Wolff cluster.
+:func:`simulate` waits for all of them. Time is counted in sweeps; one sweep visits every site once, or flips
+one Wolff cluster.
 
-Without instructions, a pilot finds out how many sweeps to wait: it goes on until it is 40 autocorrelation times
-of its own second half long (longer where chains are few) and the quarters of that half agree. The pilot is the
-burn-in, and samples are then taken :math:`2 \\tau_{int}` sweeps apart, where their correlation costs little.
+Without instructions, a pilot (:mod:`ising.equilibrium`) finds out how many sweeps to wait. It is the burn-in,
+and samples are then taken :math:`2 \\tau_{int}` sweeps apart, where their correlation costs little.
 """
 
 import math
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import stdtr
-from scipy.stats import norm
 
-from . import kernels, stats, updates
+from . import kernels, updates
+from .equilibrium import NotEquilibrated, halves_z, pilot, warn_if_unsettled
 from .model import Ising, check_beta
 from .run import Run
 
-PILOT_RECORDS = 256  # measurements the pilot keeps, evenly spaced over all its sweeps
-PILOT_LIMIT = 2**17  # sweeps after which the pilot gives up, with a warning
 SEGMENT_BYTES = 2**24  # spins of a segment, unless its length is given
-
-
-class NotEquilibrated(UserWarning):
-    """The start is still felt in the samples, so their averages are biased."""
 
 
 @dataclass(frozen=True)
@@ -186,13 +177,16 @@ def stream(
         >>> [s.first for s in stream(Ising(square(4)), beta=0.2, samples=100, segment=40)]
         [0, 40, 80]
     """
-    counts = {"samples": (samples, 1), "chains": (chains, 1), "seed": (seed, 0), "threads": (threads, 1)}
-    counts |= {"burn_in": (burn_in or 0, 0), "thin": (thin or 1, 1), "segment": (segment or 1, 1)}
-    for name, (value, least) in counts.items():
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
-    if start not in ("random", "ordered"):
-        raise ValueError(f"start must be 'random' or 'ordered', got {start!r}")
+    check_counts(
+        samples=samples,
+        chains=chains,
+        seed=seed,
+        threads=threads,
+        burn_in=burn_in,
+        thin=thin,
+        segment=segment,
+    )
+    check_start(start)
     updates.get(update)
     asked = Settings(
         model=model.describe(),
@@ -221,7 +215,10 @@ def join(segments: Iterable[Segment]) -> Run:
         NotEquilibrated: If the first and the last half of the samples disagree.
     """
     parts = list(segments)
-    if not parts or [p.first for p in parts] != np.cumsum([0] + [p.spins.shape[1] for p in parts])[:-1].tolist():
+    if (
+        not parts
+        or [p.first for p in parts] != np.cumsum([0] + [p.spins.shape[1] for p in parts])[:-1].tolist()
+    ):
         raise ValueError(
             f"a run needs all its segments in order, got those starting at {[p.first for p in parts]}"
         )
@@ -251,7 +248,9 @@ def join(segments: Iterable[Segment]) -> Run:
     }
     if settings.tau is not None:
         provenance |= {"pilot_tau_sweeps": settings.tau, "pilot_drift": float(settings.drift or 0.0)}
-    described = {name: getattr(settings, name) for name in ("model", "beta", "update", "seed", "burn_in", "thin")}
+    described = {
+        name: getattr(settings, name) for name in ("model", "beta", "update", "seed", "burn_in", "thin")
+    }
     return Run(
         **described,
         shape=tuple(settings.shape),
@@ -262,68 +261,19 @@ def join(segments: Iterable[Segment]) -> Run:
     )
 
 
-def halves_z(series: np.ndarray) -> float:
-    """How far the two halves of ``(chains, n)`` samples are apart, in standard errors.
-
-    Each chain gives one difference of halves, so correlation in time does not matter. Student's t of the chains
-    is turned into the normal deviate of the same tail; 0 for a single chain, which cannot tell.
-
-    Example:
-        >>> halves_z(np.random.default_rng(0).normal(size=(64, 100)) + np.arange(100)) < -5
-        True
-    """
-    chains, n = series.shape
-    if chains < 2 or n < 2:
-        return 0.0
-    difference = series[:, : n // 2].mean(1) - series[:, n - n // 2 :].mean(1)
-    error = difference.std(ddof=1) / math.sqrt(chains)
-    if error <= 1e-12 * np.abs(series).max():
-        return 0.0 if abs(difference.mean()) <= 1e-12 * np.abs(series).max() else math.inf
-    t = float(difference.mean() / error)
-    return math.copysign(float(norm.isf(stdtr(chains - 1, -abs(t)))), t)
+def check_counts(**counts: int | None) -> None:
+    """Refuses what is no count; None stands for a default."""
+    for name, value in counts.items():
+        least = 0 if name in ("seed", "burn_in") else 1
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= least):
+            raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
 
 
-class Pilot(NamedTuple):
-    """What a pilot found: its length and the autocorrelation time, in sweeps, and whether it has settled."""
-
-    sweeps: int
-    tau: float
-    drift: float
-    settled: bool
-
-
-def pilot(sweep: Callable[[int], object], measure: Callable[[], np.ndarray], chains: int) -> Pilot:
-    """Sweeps until equilibrium as far as the samples themselves can tell.
-
-    Arguments:
-        sweep: Called with a number of sweeps.
-        measure: The observables to watch, shape ``(k, chains)``.
-        chains: With few of them the pilot runs longer, for a better autocorrelation time.
-    """
-    records: list[np.ndarray] = []
-    sweeps, stride = 0, 1
-    while True:
-        while len(records) < PILOT_RECORDS:
-            sweep(stride)
-            records.append(measure())
-            sweeps += stride
-        late = np.stack(records[PILOT_RECORDS // 2 :], axis=-1)
-        tau = stride * max(stats.tau_int(x) for x in late)
-        drift = max(abs(halves_z(x)) for x in late)
-        settled = sweeps >= 40 * tau * max(1, 16 / chains) and drift < 4
-        if settled or 2 * sweeps > PILOT_LIMIT:
-            return Pilot(sweeps, tau, drift, settled)
-        records, stride = records[1::2], 2 * stride
-
-
-def warn_if_unsettled(found: Pilot, beta: float | str) -> None:
-    if not found.settled:
-        warnings.warn(
-            f"no equilibrium at beta = {beta} after {found.sweeps} sweeps (tau_int about {found.tau:.0f} sweeps, "
-            f"drift {found.drift:.1f} standard errors); take update='wolff' or start='ordered', or set burn_in "
-            "and thin yourself",
-            NotEquilibrated,
-            stacklevel=2,
+def check_start(start: str) -> None:
+    if start not in ("random", "ordered"):
+        raise ValueError(
+            f"start must be 'random' (infinite temperature) or 'ordered' (all up), got {start!r}"
         )
 
 
@@ -372,9 +322,7 @@ def _segments(
         index, first = index + 1, first + n
 
 
-def _burn_in(
-    sampler: kernels.Sampler, settings: Settings, burn_in: int | None, thin: int | None
-) -> Settings:
+def _burn_in(sampler: kernels.Sampler, settings: Settings, burn_in: int | None, thin: int | None) -> Settings:
     """Brings the chains to equilibrium and resolves what was left open."""
     if burn_in:
         sampler.sweep(burn_in)
@@ -404,4 +352,6 @@ def _check_resumable(asked: Settings, thin: int | None, before: Settings) -> Non
                 f"cannot resume: {name} was {old!r} and is now {new!r}; repeat the old one or start a new run"
             )
     if thin not in (None, before.thin):
-        raise ValueError(f"cannot resume: thin was {before.thin} and is now {thin}; leave it out or repeat it")
+        raise ValueError(
+            f"cannot resume: thin was {before.thin} and is now {thin}; leave it out or repeat it"
+        )

@@ -17,21 +17,20 @@ with the other: no comparison can resolve less than that.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ising import exact
 from ising.lattices import Lattice
 from ising.model import Ising, check_beta, restore
 from ising.observables import REGISTRY, Series, correlation_estimates
 from ising.run import Run
-from ising.stats import Estimate, tau_int
+from ising.stats import Estimate
 
-from . import ais, divergence
+from . import divergence, evaluate
 from .comparison import NOISE_FLOOR, Comparison, Sample, table
 from .divergence import FORWARD, REVERSE, Divergence
 
@@ -40,10 +39,6 @@ __all__ = ["Comparison", "against_boltzmann", "against_samples", "exact_curves",
 ENUMERABLE = 16  # sites up to which a model is summed over all states
 COUNTED_DRAWS = 2**17  # draws of an implicit model whose states are counted
 BOUND_DRAWS = 64  # importance samples behind one value of log_prob_bound
-REPEATS, REPEAT_DRAWS = 8, 2  # the same where log_prob_bound is evaluated on all states
-ANNEALED_CHAINS, ANNEALING_STEPS = 500, 1000  # for the log Z of a model that cannot sum it
-MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
-BATCH = 4096  # configurations given to a model at once
 
 
 def against_boltzmann(
@@ -55,6 +50,7 @@ def against_boltzmann(
     run: Run | None = None,
     name: str = "",
     log_z: Estimate | None = None,
+    held_out: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Comparison:
     r"""A model q against the Boltzmann law p of ``target``, and against Monte Carlo where a run is given.
@@ -72,20 +68,21 @@ def against_boltzmann(
         target: The Hamiltonian.
         beta: Inverse temperature.
         samples: Configurations drawn from the model, and taken from the run where a density is evaluated.
-        run: Monte Carlo at the same beta, best of chains that the model has not seen.
+        run: Monte Carlo at the same beta.
         name: How tables and legends call the model.
         log_z: The model's own log partition function, where it has been estimated before.
+        held_out: Chains of the run that the model was not trained on: KL(p‖q) is averaged over these alone.
         seed: Of everything drawn here; the global generator is left as it was.
     """
     beta = check_beta(beta)
     _check_run(run, target, beta)
-    with _evaluating(model, seed):
-        spins = _draw(model, target, samples)
+    with evaluate.evaluation(model, seed):
+        spins = evaluate.draw(model, samples, target.lattice.n_sites, target.energy)
         if target.lattice.n_sites <= ENUMERABLE:
-            found, ess, note = *_by_enumeration(model, target, beta), ""
+            found, ess, note = _by_enumeration(model, target, beta, seed)
         else:
-            reference_spins = None if run is None else _subset(run.spins, samples)
-            found, ess, note = _by_sampling(model, target, beta, spins, reference_spins, log_z, seed)
+            unseen = None if run is None else _subset(_chains(run, held_out), samples)
+            found, ess, note = _by_sampling(model, target, beta, spins, unseen, log_z, seed)
     own = _measure(spins, target, beta)
     reference = None if run is None else _measured(run, target)
     return Comparison(
@@ -107,11 +104,26 @@ def against_boltzmann(
 
 
 def against_samples(
-    model: nn.Module, run: Run, *, samples: int = 4096, name: str = "", seed: int = 0
+    model: nn.Module,
+    run: Run,
+    *,
+    samples: int = 4096,
+    name: str = "",
+    log_z: Estimate | None = None,
+    held_out: Sequence[int] | None = None,
+    seed: int = 0,
 ) -> Comparison:
-    """A model against a Monte Carlo run; the Hamiltonian is the one that the run records."""
+    """:func:`against_boltzmann` with the Hamiltonian and the temperature that the run records."""
     return against_boltzmann(
-        model, restore(**run.model), run.beta, samples=samples, run=run, name=name, seed=seed
+        model,
+        restore(**run.model),
+        run.beta,
+        samples=samples,
+        run=run,
+        name=name,
+        log_z=log_z,
+        held_out=held_out,
+        seed=seed,
     )
 
 
@@ -129,16 +141,12 @@ def noise_floor(run: Run) -> Comparison:
         _measure(run.spins[half], target, run.beta, run.energies[half], run.magnetisations[half])
         for half in halves
     )
-    counted = ()
-    if target.lattice.n_sites <= ENUMERABLE:
-        _, log_p = _all_states(target, run.beta)
-        counted = (divergence.counted(_index(run.spins[halves[0]]), log_p, target.lattice.n_sites),)
     return Comparison(
         name=NOISE_FLOOR,
         target=run.model,
         beta=run.beta,
         shape=tuple(run.shape),
-        divergences=(*counted, *_histograms(own, reference)),
+        divergences=tuple(_histograms(own, reference)),
         ess=None,
         model=own,
         monte_carlo=reference,
@@ -157,66 +165,6 @@ def exact_curves(comparison: Comparison, betas: np.ndarray) -> dict[str, np.ndar
     return {name: np.array([v.get(name, math.nan) for v in values]) for name in REGISTRY if name in names}
 
 
-@contextmanager
-def _evaluating(model: nn.Module, seed: int) -> Iterator[None]:
-    """No gradients, evaluation mode, and a global generator seeded here and put back afterwards."""
-    device, training = _home(model)[0], model.training
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(seed)
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(training)
-
-
-def _home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    first = next(model.parameters(), torch.zeros(()))
-    return first.device, first.dtype
-
-
-def _draw(model: nn.Module, target: Ising, samples: int) -> np.ndarray:
-    """Configurations ``(chains, n, N)`` int8; independent samples are one chain."""
-    n_sites = target.lattice.n_sites
-    if hasattr(model, "sample_chains") and not getattr(model, "enumerable", False):
-        spins = _draw_chains(model, target, samples)
-    else:
-        spins = torch.cat(
-            [model.sample(min(BATCH, samples - i)) for i in range(0, samples, BATCH)]
-        ).unsqueeze(0)
-    if spins.shape[-1] != n_sites:
-        raise ValueError(
-            f"the model draws {spins.shape[-1]} sites, the target has {n_sites}; compare it on its lattice"
-        )
-    if not ((spins == 1) | (spins == -1)).all():
-        raise ValueError("a model must draw spins of -1 and +1, got other values; map them in its sample()")
-    return spins.to("cpu", torch.int8).numpy()
-
-
-def _draw_chains(model: nn.Module, target: Ising, samples: int) -> Tensor:
-    """Markov chains, thinned by twice the autocorrelation time of a pilot (at most ``MAX_THIN``)."""
-    chains = min(MODEL_CHAINS, samples)
-    pilot = model.sample_chains(chains, PILOT)
-    series = target.energy(pilot.cpu()).numpy(), pilot.sum(-1).abs().cpu().numpy()
-    thin = min(MAX_THIN, math.ceil(2 * max(tau_int(x) for x in series)))
-    return model.sample_chains(chains, math.ceil(samples / chains), thin=thin, burn_in=0, start=pilot[:, -1])
-
-
-def _evaluate(log_density: Callable[[Tensor], Tensor], model: nn.Module, spins: np.ndarray) -> np.ndarray:
-    """``log_density`` of ``(*, N)`` spins in batches, float64 nats ``(*,)``."""
-    device, dtype = _home(model)
-    flat = torch.from_numpy(spins.reshape(-1, spins.shape[-1]))
-    values = [log_density(batch.to(device, dtype)).double().cpu() for batch in flat.split(BATCH)]
-    return torch.cat(values).numpy().reshape(spins.shape[:-1])
-
-
-def _log_density(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """Log q of the model, up to a constant if it only knows its free energy."""
-    if hasattr(model, "log_prob"):
-        return model.log_prob
-    return (lambda x: -model.free_energy(x)) if hasattr(model, "free_energy") else None
-
-
 def _by_sampling(
     model: nn.Module,
     target: Ising,
@@ -227,7 +175,7 @@ def _by_sampling(
     seed: int,
 ) -> tuple[list[Divergence], float | None, str]:
     """Divergences of the configurations, the effective sample size, and what could not be done."""
-    n_sites, density, log_z = target.lattice.n_sites, _log_density(model), exact.log_z(target, beta)
+    n_sites, density, log_z = target.lattice.n_sites, evaluate.log_density(model), exact.log_z(target, beta)
     if density is None and not hasattr(model, "log_prob_bound"):
         return [], None, "The model has no density: only histograms can be compared."
     if log_z is None:
@@ -239,13 +187,13 @@ def _by_sampling(
     if density is None:
         if reference is None:
             return [], None, "A bound on KL(p‖q) needs Monte Carlo configurations: pass run=."
-        bound = _evaluate(lambda x: model.log_prob_bound(x, BOUND_DRAWS), model, reference)
+        bound = evaluate.log_values(lambda x: model.log_prob_bound(x, BOUND_DRAWS), model, reference)
         return [divergence.averaged(log_p(reference) - bound, n_sites, FORWARD, kind="bound")], None, ""
     if model_log_z is None:
-        model_log_z = _model_log_z(model, seed)
+        model_log_z = evaluate.log_partition(model, seed)
 
     def gap(x: np.ndarray) -> np.ndarray:
-        return log_p(x) - _evaluate(density, model, x) + model_log_z.mean
+        return log_p(x) - evaluate.log_values(density, model, x) + model_log_z.mean
 
     own = gap(spins)
     found = [divergence.averaged(-own, n_sites, REVERSE, log_z_error=model_log_z.error)]
@@ -254,24 +202,27 @@ def _by_sampling(
     return found, divergence.effective_sample_size(own), ""
 
 
-def _by_enumeration(model: nn.Module, target: Ising, beta: float) -> tuple[list[Divergence], float | None]:
+def _by_enumeration(
+    model: nn.Module, target: Ising, beta: float, seed: int
+) -> tuple[list[Divergence], float | None, str]:
     n_sites = target.lattice.n_sites
     states, log_p = _all_states(target, beta)
-    if (density := _log_density(model)) is not None:
-        log_q = _evaluate(density, model, states)
+    if (density := evaluate.log_density(model)) is not None:
+        log_q = evaluate.log_values(density, model, states)
         if not hasattr(model, "log_prob"):
             log_q = log_q - np.logaddexp.reduce(log_q)
         found = divergence.enumerated(log_p, log_q, n_sites)
-        return list(found), float(np.exp(-np.logaddexp.reduce(2 * log_p - log_q)))
+        return list(found), float(np.exp(-np.logaddexp.reduce(2 * log_p - log_q))), ""
     if hasattr(model, "log_prob_bound"):
-        log_q = np.stack(
-            [
-                _evaluate(lambda x: model.log_prob_bound(x, REPEAT_DRAWS), model, states)
-                for _ in range(REPEATS)
-            ]
-        )
-        return list(divergence.enumerated_from_repeats(log_p, log_q, n_sites, REPEAT_DRAWS)), None
-    return [divergence.counted(_index(_draw(model, target, COUNTED_DRAWS)), log_p, n_sites)], None
+        log_q = evaluate.repeated_bounds(model, states, log_p)
+        return list(divergence.enumerated_from_repeats(log_p, log_q, n_sites)), None, ""
+    found = divergence.counted(
+        _index(evaluate.draw(model, COUNTED_DRAWS, n_sites, target.energy)), log_p, n_sites
+    )
+    exact_draws = np.random.default_rng(seed).choice(len(log_p), (1, COUNTED_DRAWS), p=np.exp(log_p))
+    floor = divergence.counted(exact_draws, log_p, n_sites)
+    note = f"KL(q‖p) is counted from {COUNTED_DRAWS} draws; as many draws of p itself give {floor.estimate}."
+    return [found], None, note
 
 
 def _all_states(target: Ising, beta: float) -> tuple[np.ndarray, np.ndarray]:
@@ -286,14 +237,14 @@ def _index(spins: np.ndarray) -> np.ndarray:
     return ((spins > 0) @ (1 << np.arange(spins.shape[-1] - 1, -1, -1, dtype=np.int64))).astype(np.int64)
 
 
-def _model_log_z(model: nn.Module, seed: int) -> Estimate:
-    """Of a normalised model 0; else the exact sum where the model can do it, annealed where not."""
-    if hasattr(model, "log_prob"):
-        return Estimate(0.0, 0.0)
-    if getattr(model, "enumerable", False):
-        return Estimate(float(model.log_partition()), 0.0)
-    generator = torch.Generator(_home(model)[0]).manual_seed(seed)
-    return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
+def _chains(run: Run, held_out: Sequence[int] | None) -> np.ndarray:
+    if held_out is None:
+        return run.spins
+    if len(held_out) == 0 or min(held_out) < 0 or max(held_out) >= len(run.spins):
+        raise ValueError(
+            f"held_out must name some of the {len(run.spins)} chains of the run by number, got {held_out}"
+        )
+    return run.spins[list(held_out)]
 
 
 def _subset(spins: np.ndarray, samples: int) -> np.ndarray:

@@ -186,7 +186,8 @@ def table(comparisons: Mapping[str, Comparison]) -> str:
     for group in groups(comparisons):
         header = ["", f"{FORWARD}/N", f"{REVERSE}/N", "ESS", "KL hist e", "KL hist m", "joint p"]
         lines = [header] + [[label, *_divergence_cells(c)] for label, c in group.rows.items()]
-        blocks += [group.title, _aligned(lines), _aligned(_observable_lines(group))]
+        notes = [f"{label}: {c.note}" for label, c in group.rows.items() if c.note]
+        blocks += [group.title, "\n".join([_aligned(lines), *notes]), _aligned(_observable_lines(group))]
     return "\n\n".join([*blocks, LEGEND])
 
 
@@ -230,7 +231,7 @@ def _kl(found: Divergence) -> str:
 def _observable_lines(group: Group) -> list[list[str]]:
     symbols, exact = group.first.symbols, group.first.exact
     lines = [["", *symbols.values()]]
-    lines.append(["exact", *(f"{exact[name]:.6f}" if name in exact else "-" for name in symbols)])
+    lines.append(["exact", *(f"{exact[name]:z.6f}" if name in exact else "-" for name in symbols)])
     if group.with_run is not None:
         lines += _two_lines("Monte Carlo", group.with_run.reference)
     for label, comparison in group.rows.items():

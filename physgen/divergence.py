@@ -82,7 +82,7 @@ def enumerated(log_p: np.ndarray, log_q: np.ndarray, n_sites: int) -> tuple[Dive
 
 
 def enumerated_from_repeats(
-    log_p: np.ndarray, log_q: np.ndarray, n_sites: int, draws: int
+    log_p: np.ndarray, log_q: np.ndarray, n_sites: int
 ) -> tuple[Divergence, Divergence]:
     """Both directions over all states, where q itself is an unbiased estimate repeated R times.
 
@@ -92,7 +92,6 @@ def enumerated_from_repeats(
     Arguments:
         log_p: Normalised, ``(2**N,)`` nats.
         log_q: Logarithms of the independent estimates, ``(R, 2**N)``.
-        draws: Importance samples behind one repeat, for the note.
     """
     repeats = len(log_q)
     shift = log_q.max(0)
@@ -114,7 +113,9 @@ def enumerated_from_repeats(
         corrected = repeats * kl(everything / repeats) - (repeats - 1) * left_out.mean()
         error = math.sqrt((repeats - 1) * left_out.var())
         total = np.exp(logsumexp(log_q) - math.log(repeats))
-        note = f"q by importance sampling, {repeats} times {draws} draws per state; they sum to {total:.4f}"
+        note = (
+            f"q by importance sampling, {repeats} independent repeats; over all states it sums to {total:.4f}"
+        )
         results.append(Divergence(direction, "estimated", Estimate(float(corrected), error), note=note))
     return results[0], results[1]
 

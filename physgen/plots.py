@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from .comparison import FAR, NOISE_FLOOR, Comparison, Sample, groups
 from .divergence import FORWARD, REVERSE, Divergence
@@ -107,8 +108,14 @@ def pulls(ax: Axes, comparisons: Mapping[str, Comparison], name: str) -> Axes:
                 [c.temperature + shift[label] for c in found], z, linestyle="", markersize=4, **looks[label]
             )
     ax.set_yscale("symlog", linthresh=FAR)
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, -2 * FAR), max(high, 2 * FAR))
+    low, high = (
+        sign * max(2 * FAR, 1.5 * abs(limit)) for sign, limit in zip((-1, 1), ax.get_ylim(), strict=True)
+    )
+    ticks = [sign * FAR * factor for factor in (1, 10, 100) for sign in (-1, 1)]
+    ax.set_yticks([t for t in ticks if low < t < high], minor=False)
+    ax.yaxis.set_major_formatter("{x:+.0f}")
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(low, high)
     ax.set_xlabel("temperature T  (J / k$_B$)")
     ax.set_ylabel("z (exact)" if exact else "z (MC)")
     return ax
@@ -121,7 +128,7 @@ def observable_with_pulls(
     curve: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
     """:func:`observable` with its :func:`pulls` beneath."""
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
     observable(above, comparisons, name, curve)
     above.set_xlabel("")
     above.legend(fontsize="small", frameon=False)

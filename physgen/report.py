@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from . import compare, plots
-from .comparison import FAR, Comparison, Group, far, groups
+from .comparison import FAR, NOISE_FLOOR, Comparison, Group, far, groups
 from .divergence import FORWARD, REVERSE
 
 PACKAGES = ("physgen", "torch", "pyro-ppl", "numpy", "scipy", "matplotlib")
@@ -37,6 +37,7 @@ class Section:
 
     title: str
     groups: list[Group]
+    notes: list[str]
     pictures: list[list[Picture]]
     observables: list[Picture]
 
@@ -68,6 +69,7 @@ def write(
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         directions=(FORWARD, REVERSE),
         limit=FAR,
+        noise_floor=NOISE_FLOOR,
     )
     return _publish(Path(path), page)
 
@@ -81,15 +83,26 @@ def _section(found: list[Group]) -> Section:
     return Section(
         title=found[0].title.rpartition(", T =")[0],
         groups=found,
+        notes=_notes(found),
         pictures=[_pictures(group) for group in found],
         observables=_against_temperature(everything) if len(found) > 1 else [],
     )
 
 
+def _notes(found: list[Group]) -> list[str]:
+    """What could not be computed, with all the temperatures at which it could not."""
+    where: dict[str, list[str]] = {}
+    for group in found:
+        for label, comparison in group.rows.items():
+            if comparison.note:
+                where.setdefault(f"{label}: {comparison.note}", []).append(f"{comparison.temperature:.4g}")
+    return [f"{note} (T = {', '.join(temperatures)})" for note, temperatures in where.items()]
+
+
 def _pictures(group: Group) -> list[Picture]:
     """Everything that is drawn at one temperature."""
     rows, found = group.rows, []
-    lines = sum(c.name != compare.NOISE_FLOOR for c in rows.values())
+    lines = sum(c.name != NOISE_FLOOR for c in rows.values())
     where = f"T = {group.first.temperature:.4g}"
     for of, what in (
         ("configurations", "Divergence per site"),

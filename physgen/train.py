@@ -169,7 +169,7 @@ def svi_step(
     parameters = list({id(p): p for part in (model, guide) for p in _parameters(part)}.values())
     if not parameters:
         raise ValueError(
-            "svi_step found no parameters: model or guide must be a module that has some, or a method of one; "
+            "svi_step found no parameters: model or guide must be a module with some, or a method of one; "
             "call an automatic guide once before"
         )
     known = {id(p) for p in parameters}
@@ -184,7 +184,7 @@ def svi_step(
         if foreign:
             raise ValueError(
                 "svi_step trains the parameters of the modules that model and guide belong to, and "
-                f"{foreign[0]!r} is in none; make it a PyroParam of a module; call an automatic guide once before"
+                f"{foreign[0]!r} is in none; make it a PyroParam of a module; call an automatic guide once"
             )
         return value / len(batch)
 

@@ -8,7 +8,7 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 log = logging.getLogger("physgen")
 
@@ -55,11 +55,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.showwarning = lambda message, *_, **__: log.warning("warning: %s", message)
     try:
-        build_app()()
+        build_app()(sys.argv[1:], exit_on_error=False, print_error=False)
     except KeyboardInterrupt as stop:
         hint = f" {stop}" if str(stop) else ""
         sys.exit(f"\nphysgen: stopped.{hint}")
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (CycloptsError, ValueError, OSError, FloatingPointError) as error:
         if "PHYSGEN_TRACEBACK" in os.environ:
             raise
         sys.exit(f"physgen: {' '.join(str(error).split())}")

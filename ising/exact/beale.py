@@ -1,13 +1,16 @@
 r"""The density of states of the finite torus, exactly, in whole numbers.
 
-With :math:`x = e^{-2K}` the partition function is :math:`Z = x^{-N} \sum_k g_k x^{2k}`, where :math:`g_k` counts the
-states of energy :math:`-2N + 4k` (in units of J). Kaufman's four products become polynomials in x,
+With :math:`x = e^{-2K}` the partition function is :math:`Z = x^{-N} \sum_k g_k x^{2k}`, where :math:`g_k`
+counts the states of energy :math:`-2N + 4k` (in units of J). Two equal factors of Kaufman's products, as
+:math:`\omega_r` and :math:`2\pi - \omega_r` give, are a polynomial in x over :math:`x^{2m}`,
 
 .. math::
-    2\cosh^2 \tfrac{m\gamma_r}{2} \to p_m + 2 d^m, \quad p_0 = 2, \quad p_1 = A, \quad p_{k+1} = A p_k - d^2 p_{k-1},
-    \quad d = x (1 - x^2), \quad A = (1 + x^2)^2 - 2 d \cos\omega_r ,
+    2\, (2 \sinh 2K)^m\, [\cosh(m\gamma_r) \pm 1] \, x^{2m} = p_m \pm 2 d^m,
+    \quad p_0 = 2, \quad p_1 = A, \quad p_{k+1} = A p_k - d^2 p_{k-1},
 
-which are evaluated modulo primes that contain the needed roots of unity, interpolated there and joined by the
+    d = x (1 - x^2), \qquad A = (1 + x^2)^2 - 2 d \cos\omega_r .
+
+They are evaluated modulo primes that contain the needed roots of unity, interpolated there and joined by the
 Chinese remainder theorem. Nothing is rounded.
 
 References:
@@ -28,7 +31,7 @@ from ..model import check_beta
 def beale_density_of_states(Lx: int, Ly: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Energies (in units of J) that occur on the ``Lx`` by ``Ly`` torus, and how many states have each.
 
-    The counts add up to ``2**(Lx * Ly)``. Milliseconds at 8 x 8, seconds at 24 x 24, memory ``(Lx Ly)**2`` words.
+    The counts add up to ``2**(Lx * Ly)``. Milliseconds at 16 x 16, a second at 32 x 32, minutes at 64 x 64.
 
     Example:
         >>> energies, counts = beale_density_of_states(4, 4)
@@ -56,7 +59,7 @@ def energy_distribution(Lx: int, Ly: int, beta: float, J: float = 1.0) -> tuple[
     Example:
         >>> energies, p = energy_distribution(4, 4, beta=0.44)
         >>> round(float(energies @ p) / 16, 6)
-        -1.561529
+        -1.562847
     """
     energies, log_weights = _log_weights(Lx, Ly, beta, J)
     p = np.exp(log_weights - log_weights.max())
@@ -68,7 +71,7 @@ def beale_log_z(Lx: int, Ly: int, beta: float, J: float = 1.0) -> float:
 
     Example:
         >>> round(beale_log_z(5, 5, beta=0.44, J=-1.0), 6)
-        28.270693
+        22.462803
     """
     _, log_weights = _log_weights(Lx, Ly, beta, J)
     top = log_weights.max()
@@ -83,7 +86,7 @@ def _log_weights(Lx: int, Ly: int, beta: float, J: float) -> tuple[np.ndarray, n
 
 
 def _products(m: int, n: int, p: int, root: int) -> np.ndarray:
-    """Half the sum of Kaufman's four products times ``x**N``, modulo p, at ``m n + 1`` powers of a root of unity."""
+    """The polynomial ``x**N Z`` modulo p at ``m n + 1`` powers of a root of unity."""
     n_points, order = m * n + 1, math.lcm(2 * n, 2 * (m * n + 1))
     x = _powers(pow(root, order // (2 * n_points), p), n_points, p)
     zeta = pow(root, order // (2 * n), p)
@@ -109,7 +112,7 @@ def _products(m: int, n: int, p: int, root: int) -> np.ndarray:
 
 
 def _interpolate(values: np.ndarray, p: int, root: int) -> list[int]:
-    """Coefficients of the polynomial in ``x**2`` with these values, by the inverse Fourier transform modulo p."""
+    """Coefficients of the polynomial in ``x**2`` with these values: a Fourier transform modulo p."""
     n_points = len(values)
     order = next(k for k in itertools.count(1) if pow(root, k * n_points, p) == 1) * n_points
     table = _powers(pow(root, -(order // n_points), p), n_points, p)
@@ -132,7 +135,9 @@ def _powers(base: int, count: int, p: int) -> np.ndarray:
 
 def _primes(order: int) -> Iterator[tuple[int, int]]:
     """Primes below 2**31 (products fit 63 bits), each with an element of the given multiplicative order."""
-    factors = [f for f in range(2, order + 1) if order % f == 0 and all(f % g for g in range(2, math.isqrt(f) + 1))]
+    factors = [
+        f for f in range(2, order + 1) if order % f == 0 and all(f % g for g in range(2, math.isqrt(f) + 1))
+    ]
     for p in range((2**31 - 2) // order * order + 1, order, -order):
         if not _is_prime(p):
             continue

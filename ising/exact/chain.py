@@ -18,7 +18,8 @@ def chain_log_z(
     Arguments:
         n_sites: Length N; a ring needs at least 3.
         beta: Inverse temperature.
-        J: Coupling, a number or one per bond: bond i joins sites i and i + 1, the last one of a ring closes it.
+        J: Coupling, a number or one per bond: bond i joins sites i and i + 1, the last bond of a
+            ring closes it.
         h: Field, a number or one per site.
         pbc: Ring or open chain.
 
@@ -95,13 +96,15 @@ def _arguments(
     for name, value, count in (("J", J, n_sites if pbc else n_sites - 1), ("h", h, n_sites)):
         x = beta * torch.as_tensor(value, dtype=torch.float64, device="cpu")
         if x.ndim and x.shape != (count,):
-            raise ValueError(f"{name} needs {count} values on this chain or one number, got shape {tuple(x.shape)}")
+            raise ValueError(
+                f"{name} needs {count} values on this chain or one number, got shape {tuple(x.shape)}"
+            )
         expanded.append(x.expand(count))
     return expanded[0], expanded[1]
 
 
 def _log_z(bonds: Tensor, fields: Tensor, pbc: bool) -> Tensor:
-    r"""Log of the trace (ring) or of the sum of all entries (open) of :math:`\prod_i e^{K_i s s' + f_i s}`."""
+    r"""Log of the trace (ring) or the sum of all entries (open) of :math:`\prod_i e^{K_i s s' + f_i s}`."""
     spin = torch.tensor([-1.0, 1.0], dtype=torch.float64)
     if not pbc:
         if not len(bonds):

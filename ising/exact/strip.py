@@ -1,7 +1,7 @@
-r"""The exact distribution of the magnetisation of narrow square lattices, by a transfer matrix that counts spins.
+r"""The exact law of the magnetisation of narrow square lattices, by a transfer matrix that counts up spins.
 
-The state of one row of W sites and the number of up spins so far are carried from row to row, so the cost grows
-as :math:`2^W` but only polynomially with the length. All terms are positive: nothing cancels.
+The state of one row of W sites and the number of up spins so far are carried from row to row, so the cost
+grows as :math:`2^W` but only polynomially with the length. All terms are positive: nothing cancels.
 """
 
 import functools
@@ -26,8 +26,8 @@ def strip_magnetisation(
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Values of the total magnetisation M = -N, -N + 2, …, N and their probabilities, each ``(N + 1,)``.
 
-    Hence :math:`\langle |m| \rangle`, all :math:`\langle m^k \rangle`, :math:`\chi` and :math:`U_4`. The shorter
-    side may have at most 12 sites: 8 x 8 takes a fraction of a second, 10 x 10 seconds, 12 x 12 minutes.
+    Hence :math:`\langle |m| \rangle`, all :math:`\langle m^k \rangle`, :math:`\chi` and :math:`U_4`. The
+    shorter side may have at most 12 sites: 8 x 8 takes 0.1 s, 10 x 10 5 s and 12 x 12 a minute on one core.
 
     Arguments:
         Lx, Ly: Sides; periodic ones at least 3. ``Lx = 1`` with ``pbc=(False, True)`` is a ring.
@@ -38,7 +38,7 @@ def strip_magnetisation(
     Example:
         >>> M, p = strip_magnetisation(4, 4, beta=0.44)
         >>> round(float(np.abs(M) @ p) / 16, 6)
-        0.84727
+        0.842716
     """
     log_weights = _log_weights(Lx, Ly, check_beta(beta), J, h, pbc)
     p = np.exp(log_weights - log_weights.max())
@@ -54,11 +54,11 @@ def strip_log_z(
     *,
     pbc: bool | tuple[bool, bool] = True,
 ) -> float:
-    r""":math:`\log Z` in nats, also with a field and with open sides; arguments as :func:`strip_magnetisation`.
+    r""":math:`\log Z` in nats, with a field and open sides too; arguments as :func:`strip_magnetisation`.
 
     Example:
         >>> round(strip_log_z(4, 5, beta=0.44, h=0.1, pbc=False), 6)
-        17.747412
+        17.345716
     """
     log_weights = _log_weights(Lx, Ly, check_beta(beta), J, h, pbc)
     top = log_weights.max()
@@ -73,10 +73,11 @@ def _log_weights(
     axes = (pbc, pbc) if isinstance(pbc, bool) else pbc
     (width, around), (length, along) = sorted([(Lx, axes[0]), (Ly, axes[1])])
     if width > MAX_WIDTH or width < 1:
-        raise ValueError(f"the shorter side must have 1 to {MAX_WIDTH} sites, got {Lx} x {Ly}; simulate instead")
+        raise ValueError(
+            f"the shorter side must have 1 to {MAX_WIDTH} sites, got {Lx} x {Ly}; simulate instead"
+        )
     if (around and width < 3) or (along and length < 3):
         raise ValueError(f"a periodic side needs at least 3 sites to have distinct bonds, got {Lx} x {Ly}")
-    spins = 2.0 * ((np.arange(2**width)[:, None] >> np.arange(width)) & 1) - 1
     n_sites, n_rows, K = width * length, 2**width, beta * J
     spins = 2.0 * ((np.arange(n_rows)[:, None] >> np.arange(width)) & 1) - 1
     neighbours = np.roll(spins, -1, axis=1)[:, : width if around else width - 1]
@@ -134,7 +135,7 @@ def _count(v: np.ndarray, row: np.ndarray, ups: np.ndarray) -> np.ndarray:
 
 
 def _orbits(spins: np.ndarray, around: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One row of each class under reflections and, around a ring, translations; and the sizes of the classes."""
+    """One row of each class under reflections and, around a ring, translations; and the classes' sizes."""
     width = spins.shape[1]
     images = [np.roll(s, k, axis=1) for s in (spins, spins[:, ::-1]) for k in range(width if around else 1)]
     numbers = [(s > 0) @ (1 << np.arange(width)) for s in images]

@@ -10,13 +10,16 @@ from typing import Protocol
 import numpy as np
 
 from ..model import Ising
-from .multispin import Multispin
+from .multispin import LANES, Multispin
 from .plain import Plain
 from .wolff import Wolff
 
+__all__ = ["LANES", "Multispin", "Plain", "Sampler", "Wolff", "choose"]
+
 
 class Sampler(Protocol):
-    """Many chains of one Hamiltonian. Constructed from ``(model, update, beta, spins, seed, device, threads)``.
+    """Many chains of one Hamiltonian. Constructed from ``(model, update, beta, spins, seed, device,
+    threads)``.
 
     The same seed gives the same spins for any number of threads.
     """

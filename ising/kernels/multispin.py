@@ -1,17 +1,17 @@
 r"""Metropolis and heat bath with one machine word per site and one bit per chain.
 
-Covers uniform :math:`|J|` (each bond of either sign), uniform h and up to seven neighbours. Every spin of every
-chain gets its own random decision, by the law of :mod:`ising.updates`, in the same order of sites.
+Covers uniform :math:`|J|` (each bond of either sign), uniform h and up to seven neighbours. Every spin of
+every chain gets its own random decision, by the law of :mod:`ising.updates`, in the same order of sites.
 
-A spin flips with a probability p that depends only on its own sign and on how many of its bonds are unsatisfied. That
-number is added up in three bit planes for 64 chains at once. The uniform number u and p are then compared digit by
-digit, from the most significant: the first binary digit that differs decides, and the digits of u are random
-words. Half of the chains are decided by each digit, so twelve digits and a rare rest compare all 64 of them: the
-resolution of p is :math:`2^{-64}`.
+A spin flips with a probability p that depends only on its own sign and on how many of its bonds are
+unsatisfied. That number is added up in three bit planes for 64 chains at once. The uniform number u and p are
+then compared digit by digit, from the most significant: the first binary digit that differs decides, and the
+digits of u are random words. Half of the chains are decided by each digit, so twelve digits and a rare rest
+compare all 64 of them: the resolution of p is :math:`2^{-64}`.
 
 References:
     | Multi-spin coding for a lattice of spins (Jacobs and Rebbi, 1981)
-    | Efficient Monte Carlo simulation of Ising models with multi-spin coding (Bhanot, Duke and Salvador, 1986)
+    | A fast algorithm for the Monte Carlo simulation of Ising models (Bhanot, Duke and Salvador, 1986)
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ class Multispin:
     @staticmethod
     def covers(update: str, model: Ising, device: str) -> bool:
         J, h = model.bond_couplings.abs(), model.site_fields
-        uniform = bool((J == J[:1]).all() and (h == h[:1]).all())
+        uniform = bool((J[:1] == J).all() and (h == h[:1]).all())
         crowded = int(model.lattice.degree.max()) > 7
         return update in FLIP_PROBABILITY and device == "cpu" and uniform and not crowded
 
@@ -98,7 +98,7 @@ class Multispin:
         self._law = _grouped(law, by_spin=self._h != 0)
 
     def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
-        """Swaps the configurations of the chains ``a[k]`` and ``b[k]``, which sit in equal lanes of two words."""
+        """Swaps the configurations of chains ``a[k]`` and ``b[k]``, which sit in equal lanes of two words."""
         mask = np.zeros(self._bits.shape[1], dtype=np.uint64)
         partner = np.arange(len(mask))
         np.bitwise_or.at(mask, a // LANES, np.uint64(1) << (a % LANES).astype(np.uint64))
@@ -143,8 +143,8 @@ FLIP_PROBABILITY = {"metropolis": _metropolis, "heat_bath": _heat_bath}  # of be
 def _grouped(law: np.ndarray, *, by_spin: bool) -> tuple[np.ndarray, np.ndarray]:
     """Splits the cases of a flip into groups of four, which the kernel decides one after another.
 
-    Within a group the two low bits of the number of unsatisfied bonds tell the cases apart. Its third bit and the
-    own spin, where they matter, tell the groups apart.
+    Within a group the two low bits of the number of unsatisfied bonds tell the cases apart. Its third bit and
+    the own spin, where they matter, tell the groups apart.
 
     Returns:
         ``(G, 5)`` words that make up the mask of each group, and the probabilities in units of
@@ -181,14 +181,14 @@ def _unpack(bits: np.ndarray, chains: int) -> np.ndarray:
 
 
 @inline
-def _digit(units):  # noqa: ANN001, ANN202
+def _digit(units):
     """The most significant binary digit, repeated in the whole word."""
     return uint64(int64(units) >> int64(63))
 
 
 @inline
-def _four_digits(p0, p1, p2, p3, x0, x1, undecided, flip, s0, s1, s2, s3):  # noqa: ANN001, ANN202
-    """Compares four more digits of u and p; case ``x1 x0`` of each lane has the probability p0, p1, p2 or p3."""
+def _four_digits(p0, p1, p2, p3, x0, x1, undecided, flip, s0, s1, s2, s3):
+    """Compares four more digits of u and p; the case ``x1 x0`` of a lane has the probability p0, … or p3."""
     for _ in range(4):
         u, s0, s1, s2, s3 = step(s0, s1, s2, s3)
         low = _digit(p0) ^ (x0 & (_digit(p0) ^ _digit(p1)))
@@ -202,8 +202,8 @@ def _four_digits(p0, p1, p2, p3, x0, x1, undecided, flip, s0, s1, s2, s3):  # no
 
 
 @jit
-def _sweep(bits, rng, start, stop, n, order, neighbours, against, kind, masks, law):  # noqa: ANN001, ANN202
-    """n sweeps of the words ``start`` to ``stop``; every loop over words is one for the vector units."""
+def _sweep(bits, rng, start, stop, n, order, neighbours, against, kind, masks, law):
+    """Makes n sweeps of the words ``start`` to ``stop``; each loop over words is one for the vector units."""
     words, z = stop - start, neighbours.shape[1]
     own, c0, c1, c2 = np.empty((4, words), dtype=np.uint64)  # the spin, and the unsatisfied bonds in binary
     x0, x1, undecided = np.empty((3, words), dtype=np.uint64)
@@ -246,7 +246,9 @@ def _sweep(bits, rng, start, stop, n, order, neighbours, against, kind, masks, l
                     for j in range(words):
                         a, b, c, d = p0[j] << digit, p1[j] << digit, p2[j] << digit, p3[j] << digit
                         u, f, q, r, s, t = undecided[j], uint64(0), s0[j], s1[j], s2[j], s3[j]
-                        a, b, c, d, u, f, q, r, s, t = _four_digits(a, b, c, d, x0[j], x1[j], u, f, q, r, s, t)
+                        a, b, c, d, u, f, q, r, s, t = _four_digits(
+                            a, b, c, d, x0[j], x1[j], u, f, q, r, s, t
+                        )
                         s0[j], s1[j], s2[j], s3[j] = q, r, s, t
                         here[j] ^= f
                         undecided[j] = u
@@ -255,7 +257,7 @@ def _sweep(bits, rng, start, stop, n, order, neighbours, against, kind, masks, l
 
 
 @jit
-def _count(bits, edges, against):  # noqa: ANN001, ANN202
+def _count(bits, edges, against):
     """Unsatisfied bonds and up spins of every lane, added up in bit planes."""
     n_sites, words = bits.shape
     counts = np.zeros((2, words * LANES), dtype=np.int64)

@@ -56,7 +56,16 @@ class Wolff:
             for beta, bond, tie in self._law:
                 chains = block[self._beta[block] == beta]
                 _flip_clusters(
-                    self._spins, self._rng, chains, n, self._neighbours, self._couplings, bond, self._fields, tie, flipped
+                    self._spins,
+                    self._rng,
+                    chains,
+                    n,
+                    self._neighbours,
+                    self._couplings,
+                    bond,
+                    self._fields,
+                    tie,
+                    flipped,
                 )
 
         if len(self._blocks) == 1:
@@ -84,8 +93,8 @@ class Wolff:
 
 
 @jit
-def _flip_clusters(spins, rng, chains, n, neighbours, couplings, bond, fields, tie, flipped):  # noqa: ANN001, ANN202
-    """n clusters in each of the given chains; ``bond`` (N, z) and ``tie`` (N,) are activation probabilities."""
+def _flip_clusters(spins, rng, chains, n, neighbours, couplings, bond, fields, tie, flipped):
+    """Makes n clusters in each given chain; ``bond`` (N, z) and ``tie`` (N,) are activation probabilities."""
     n_sites, z = neighbours.shape
     cluster = np.empty(n_sites, dtype=np.int32)  # its sites in the order found; also the queue
     found = np.zeros(n_sites, dtype=np.bool_)

@@ -50,7 +50,7 @@ def sites_first(spins: Tensor) -> Tensor:
 
 
 def local_field(columns: Tensor, sites: Tensor, model: Ising) -> Tensor:
-    r"""Fields :math:`f_i = \sum_j J_{ij} s_j + h_i` at some sites, ``(N, chains)`` to ``(sites, chains)`` float32."""
+    r"""Fields :math:`f_i = \sum_j J_{ij} s_j + h_i`, ``(N, chains)`` spins to ``(sites, chains)`` float32."""
     neighbours, _ = model.lattice.neighbours
     J, h = model.neighbour_couplings[sites].float(), model.site_fields[sites].float()
     field = h.unsqueeze(-1).expand(-1, columns.shape[-1])

@@ -2,7 +2,8 @@ r"""Heat bath (Glauber, Gibbs): every spin is drawn anew from its law given its 
 
 .. math:: p(s_i = +1 \mid f_i) = \frac{1}{1 + e^{-2 \beta f_i}}
 
-Acceptance resolution: the uniform numbers are multiples of :math:`2^{-24}`, so a probability is right to 6e-8.
+Acceptance resolution: the uniform numbers are multiples of :math:`2^{-24}`, so a probability is right to
+6e-8.
 
 References:
     | Time-Dependent Statistics of the Ising Model (Glauber, 1963)
@@ -15,7 +16,9 @@ from ..model import Ising
 from . import Info, inverse_temperature, local_field, sites_first, uniform
 
 
-def sweep(spins: Tensor, model: Ising, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Info]:
+def sweep(
+    spins: Tensor, model: Ising, beta: float | Tensor, generator: torch.Generator
+) -> tuple[Tensor, Info]:
     """Draws every site once, colour by colour.
 
     Arguments:

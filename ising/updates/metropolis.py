@@ -10,7 +10,8 @@ Warning:
     its negative by every sweep, at any temperature, for ever; and at :math:`\beta = 0` every state is. The
     factor keeps detailed balance and costs a sixteenth of the speed.
 
-Acceptance resolution: the uniform numbers are multiples of :math:`2^{-24}`, so an acceptance is right to 6e-8.
+Acceptance resolution: the uniform numbers are multiples of :math:`2^{-24}`, so an acceptance is right to
+6e-8.
 
 References:
     | Equation of State Calculations by Fast Computing Machines (Metropolis et al., 1953)
@@ -25,7 +26,9 @@ from . import Info, inverse_temperature, local_field, sites_first, uniform
 LAZINESS = 15 / 16  # probability of proposing a flip at all
 
 
-def sweep(spins: Tensor, model: Ising, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Info]:
+def sweep(
+    spins: Tensor, model: Ising, beta: float | Tensor, generator: torch.Generator
+) -> tuple[Tensor, Info]:
     """Proposes every site once, colour by colour.
 
     Sites of one colour do not interact, so flipping them together is a product of single-spin moves. Each

@@ -1,8 +1,8 @@
 r"""Wolff single-cluster update, for couplings of any sign and any field.
 
-A bond with :math:`J_{ij} s_i s_j > 0` is active with probability :math:`1 - e^{-2 \beta |J_{ij}|}`, a satisfied field
-ties its spin to the ghost spin with probability :math:`1 - e^{-2 \beta |h_i|}`. The cluster of active bonds around a
-random site is flipped, unless it is tied to the ghost spin.
+A bond with :math:`J_{ij} s_i s_j > 0` is active with probability :math:`1 - e^{-2 \beta |J_{ij}|}`, a
+satisfied field ties its spin to the ghost spin with probability :math:`1 - e^{-2 \beta |h_i|}`. The cluster
+of active bonds around a random site is flipped, unless it is tied to the ghost spin.
 
 Warning:
     In a strong field nearly every cluster is tied and nothing moves; with frustrated couplings clusters
@@ -20,11 +20,13 @@ from ..model import Ising
 from . import Info, inverse_temperature, sites_first, uniform
 
 
-def sweep(spins: Tensor, model: Ising, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Info]:
+def sweep(
+    spins: Tensor, model: Ising, beta: float | Tensor, generator: torch.Generator
+) -> tuple[Tensor, Info]:
     """Grows and flips one cluster in every chain.
 
-    All bonds are drawn at once, which is the same law as drawing those that the cluster meets; the cluster then
-    floods from its seed until nothing changes.
+    All bonds are drawn at once, which is the same law as drawing those that the cluster meets; the cluster
+    then floods from its seed until nothing changes.
 
     Arguments:
         spins: Configurations, shape ``(chains, N)``; not modified.

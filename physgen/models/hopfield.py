@@ -2,9 +2,9 @@ r"""Hopfield network: patterns stored as minima of an Ising energy.
 
 .. math:: E(s) = -\tfrac12 s^\top J s, \qquad J_{ii} = 0, \quad J = J^\top
 
-It is the zero-temperature limit of the fully visible Boltzmann machine. With P random patterns Hebb's rule fails
-beyond :math:`P \approx 0.138 N`; the pseudo-inverse rule keeps every stored pattern a fixed point up to
-:math:`P < N` independent ones, with basins of attraction that shrink on the way.
+It is the zero-temperature limit of the fully visible Boltzmann machine. With P random patterns Hebb's rule
+fails beyond :math:`P \approx 0.138 N`; the pseudo-inverse rule keeps up to :math:`P < N` independent patterns
+fixed points, with basins of attraction that shrink on the way.
 
 References:
     | Neural networks and physical systems with emergent collective computational abilities (Hopfield, 1982)
@@ -82,8 +82,8 @@ class Hopfield(nn.Module):
     def _checked(self, spins: Tensor) -> Tensor:
         if spins.shape[-1] != self.n_sites or not (spins.abs() == 1).all():
             raise ValueError(
-                f"this network takes spins -1 and +1 of shape (*, {self.n_sites}), got shape "
-                f"{tuple(spins.shape)} with values {spins.unique()[:3].tolist()}; convert 0/1 data by 2 * x - 1"
+                f"the network takes spins -1 and +1 of shape (*, {self.n_sites}), got "
+                f"{tuple(spins.shape)} holding {spins.unique()[:3].tolist()}; turn 0/1 data x into 2 * x - 1"
             )
         return spins
 

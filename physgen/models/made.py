@@ -4,8 +4,8 @@ r"""Masked autoencoder for distribution estimation, on spins, with direct linear
     \theta_i = b_i + \sum_{j<i} A_{ij} s_j + \sum_k V_{ik} \tanh\Big( c_k + \sum_j W_{kj} s_j \Big),
 
 sites in row-major order. Hidden unit k has a degree :math:`d_k`, sees only sites :math:`j \le d_k` and
-reaches only sites :math:`i > d_k`. The direct term A starts at zero; it holds the Boltzmann factor of the known
-neighbours, those across the periodic edges too, so the hidden units learn only what is left.
+reaches only sites :math:`i > d_k`. The direct term A starts at zero; it comes to hold the Boltzmann factor of
+the known neighbours, those across the periodic edges too, so the hidden units learn only what is left.
 
 References:
     | MADE: Masked Autoencoder for Distribution Estimation (Germain et al., 2015),

@@ -46,7 +46,7 @@ def test_energy_is_the_sum_over_pairs():
 
 
 def test_capacity():
-    """Hebb holds 0.05 N random patterns nearly without error and loses 0.3 N; the pseudo-inverse holds both."""
+    """Hebb holds 0.05 N random patterns and loses 0.3 N; the pseudo-inverse holds both."""
     few, many = random_spins(20, 400), random_spins(120, 400)
 
     def overlap(rule, patterns):
@@ -77,5 +77,5 @@ def test_type_and_shape_are_kept():
 def test_refuses_in_words():
     with pytest.raises(ValueError, match="choose one of hebb"):
         models.build("hopfield", (4,), rule="storkey")
-    with pytest.raises(ValueError, match="convert 0/1 data"):
+    with pytest.raises(ValueError, match="turn 0/1 data"):
         models.build("hopfield", (4,)).store(torch.tensor([[0.0, 1, 1, 0]]))

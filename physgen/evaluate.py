@@ -1,0 +1,112 @@
+"""What a model offers, brought to numpy: its samples, its log-density, its own log partition function.
+
+Structural, not inherited: whatever has ``log_prob``, ``free_energy``, ``log_prob_bound``, ``sample_chains`` or
+``sample`` is used through it.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ising.stats import Estimate, tau_int
+
+from . import ais
+
+BATCH = 4096  # configurations given to a model at once
+MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
+ANNEALED_CHAINS, ANNEALING_STEPS = 500, 1000  # for the log Z of a model that cannot sum it
+REPEATS, COARSE_DRAWS, FINE_DRAWS = 8, 2, 16  # importance samples where a bound is evaluated on all states
+
+
+@contextmanager
+def evaluation(model: nn.Module, seed: int) -> Iterator[None]:
+    """No gradients, evaluation mode, and a global generator seeded here and put back afterwards."""
+    device, training = _home(model)[0], model.training
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(training)
+
+
+def _home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    first = next(model.parameters(), torch.zeros(()))
+    return first.device, first.dtype
+
+
+def draw(model: nn.Module, samples: int, n_sites: int, energy: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """Configurations ``(chains, n, N)`` int8; independent samples are one chain.
+
+    Arguments:
+        model: Draws by ``sample(n)``; by ``sample_chains`` where it has that and is not ``enumerable``.
+        samples: How many, rounded up to whole chains.
+        n_sites: What the caller expects, or the model is refused.
+        energy: Of ``(*, N)`` spins: with |m| the slow quantity by which Markov chains are thinned.
+    """
+    if hasattr(model, "sample_chains") and not getattr(model, "enumerable", False):
+        spins = _draw_chains(model, samples, energy)
+    else:
+        spins = torch.cat(
+            [model.sample(min(BATCH, samples - i)) for i in range(0, samples, BATCH)]
+        ).unsqueeze(0)
+    if spins.shape[-1] != n_sites:
+        raise ValueError(
+            f"the model draws {spins.shape[-1]} sites, the target has {n_sites}; compare it on its lattice"
+        )
+    if not ((spins == 1) | (spins == -1)).all():
+        raise ValueError("a model must draw spins of -1 and +1, got other values; map them in its sample()")
+    return spins.to("cpu", torch.int8).numpy()
+
+
+def _draw_chains(model: nn.Module, samples: int, energy: Callable[[Tensor], Tensor]) -> Tensor:
+    """Markov chains, thinned by twice the autocorrelation time of a pilot (at most ``MAX_THIN``)."""
+    chains = min(MODEL_CHAINS, samples)
+    pilot = model.sample_chains(chains, PILOT)
+    series = energy(pilot.cpu()).numpy(), pilot.sum(-1).abs().cpu().numpy()
+    thin = min(MAX_THIN, math.ceil(2 * max(tau_int(x) for x in series)))
+    return model.sample_chains(chains, math.ceil(samples / chains), thin=thin, burn_in=0, start=pilot[:, -1])
+
+
+def log_values(function: Callable[[Tensor], Tensor], model: nn.Module, spins: np.ndarray) -> np.ndarray:
+    """``function`` of ``(*, N)`` spins in batches, float64 nats ``(*,)``."""
+    device, dtype = _home(model)
+    flat = torch.from_numpy(spins.reshape(-1, spins.shape[-1]))
+    values = [function(batch.to(device, dtype)).double().cpu() for batch in flat.split(BATCH)]
+    return torch.cat(values).numpy().reshape(spins.shape[:-1])
+
+
+def log_density(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Log q of the model, up to a constant if it only knows its free energy."""
+    if hasattr(model, "log_prob"):
+        return model.log_prob
+    return (lambda x: -model.free_energy(x)) if hasattr(model, "free_energy") else None
+
+
+def log_partition(model: nn.Module, seed: int) -> Estimate:
+    """Of a normalised model 0; else the exact sum where the model can do it, annealed where not."""
+    if hasattr(model, "log_prob"):
+        return Estimate(0.0, 0.0)
+    if getattr(model, "enumerable", False):
+        return Estimate(float(model.log_partition()), 0.0)
+    generator = torch.Generator(_home(model)[0]).manual_seed(seed)
+    return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
+
+
+def repeated_bounds(model: nn.Module, states: np.ndarray, log_p: np.ndarray) -> np.ndarray:
+    """Independent estimates of log q, ``(REPEATS, 2**N)``; more draws for the states that p or q often visits."""
+
+    def estimates(x: np.ndarray, draws: int) -> np.ndarray:
+        return np.stack(
+            [log_values(lambda batch: model.log_prob_bound(batch, draws), model, x) for _ in range(REPEATS)]
+        )
+
+    log_q = estimates(states, COARSE_DRAWS)
+    likely = np.maximum(log_p, log_q.max(0)) > math.log(0.1 / len(states))
+    log_q[:, likely] = estimates(states[likely], FINE_DRAWS)
+    return log_q

@@ -1,0 +1,125 @@
+"""The centred machine on 4 x 4 against the sum over its 2**16 states, and against an exact Ising model."""
+
+import math
+
+import pytest
+import torch
+
+from ising.exact import log_partition as ising_log_z
+from ising.exact import states
+from ising.lattices import square
+from ising.model import Ising
+from physgen import models
+from physgen.models.rbm import RBM
+from tests.checks import FALSE_ALARM, goodness_of_fit
+
+
+def machine(hidden=6, spread=0.4, shape=(4, 4)):
+    torch.manual_seed(3)
+    rbm = models.build("rbm", shape, hidden=hidden, spread=spread)
+    with torch.no_grad():
+        rbm.centre(2.0 * torch.randint(0, 2, (40, rbm.n_sites)) - 1)
+        rbm.c.normal_(0, 0.5)
+    return rbm
+
+
+def probabilities(rbm):
+    return (-rbm.double().free_energy(states(rbm.n_sites))).softmax(0).detach()
+
+
+@pytest.mark.parametrize("hidden", [6, 18])
+def test_partition_function_is_the_sum_over_all_states(hidden):
+    rbm = machine(hidden).double()
+    exact = (-rbm.free_energy(states(16))).logsumexp(0).item()
+    assert abs(rbm.log_partition() - exact) < 1e-10
+    assert abs(rbm.distribution().log_prob(states(16)).exp().sum().item() - 1) < 1e-10
+
+
+def test_centred_energy_is_the_plain_one_up_to_a_constant():
+    rbm = machine().double()
+    s, h = states(16)[::997], (torch.rand(66, 6) < 0.5).double()
+    mu, half = rbm.base.tanh(), 0.5
+    centred = -(s @ rbm.b) - h @ rbm.c - (((s - mu) @ rbm.W) * (h - half)).sum(-1)
+    offset = centred - rbm.distribution().energy(s, h)
+    assert offset.std() < 1e-12
+
+
+def test_without_biases_it_is_even():
+    rbm = RBM((4, 4), hidden=5, spread=1.0).double()
+    s = states(16)[::101]
+    torch.testing.assert_close(rbm.free_energy(s), rbm.free_energy(-s))
+    rbm.c.data += 0.3
+    assert (rbm.free_energy(s) - rbm.free_energy(-s)).abs().max() > 0.01
+
+
+def test_centre_gives_the_marginals_of_the_data():
+    data = 2.0 * torch.bernoulli(torch.linspace(0, 1, 9).expand(500, 9)) - 1
+    rbm = RBM((3, 3), hidden=4, spread=0.0).centre(data)
+    torch.testing.assert_close(rbm.distribution().mean, data.mean(0) * 500 / 502)
+
+
+def test_an_ising_model_is_a_machine_with_one_hidden_unit_per_bond():
+    """Hubbard-Stratonovich: 2 cosh(w (s_i + s_j) / 2) = 2 e^K e^{K s_i s_j} with cosh w = e^{2K}."""
+    model, beta = Ising(square(4)), 0.4
+    edges = model.lattice.edges
+    rbm = RBM((4, 4), hidden=len(edges), spread=0.0).double()
+    for bond, pair in enumerate(edges):
+        rbm.W.data[pair, bond] = math.acosh(math.exp(2 * beta))
+    s = states(16)
+    constant = len(edges) * (math.log(2) + beta)
+    torch.testing.assert_close(-rbm.free_energy(s), -beta * model.energy(s) + constant)
+    assert abs(rbm.log_partition() - constant - ising_log_z(model, beta)) < 1e-10
+
+
+def test_draws_follow_the_enumerated_law():
+    """Exact sampler, annealed chains and one long set of chains; a wrong temperature is noticed."""
+    rbm = machine(shape=(3, 3))
+    spins = rbm.sample(20_000)
+    chains = rbm.sample_chains(20_000, samples=2, thin=3, burn_in=60)
+    probs = probabilities(rbm)
+    assert goodness_of_fit(spins, probs) > FALSE_ALARM
+    assert goodness_of_fit(chains[:, 0], probs) > FALSE_ALARM
+    assert goodness_of_fit(chains[:, 1], probs) > FALSE_ALARM
+    assert goodness_of_fit(spins, probs**1.1) < FALSE_ALARM
+
+
+def test_gibbs_leaves_the_law_invariant_on_4x4():
+    rbm = machine(hidden=8, spread=0.6)
+    spins = rbm.sample(100_000)
+    after = {steps: rbm.gibbs(spins, steps) for steps in (1, 3)}
+    probs = probabilities(rbm)
+    for moved in after.values():
+        assert goodness_of_fit(moved, probs) > FALSE_ALARM
+    rbm.W.data *= 1.05
+    assert goodness_of_fit(rbm.float().gibbs(spins, 3), probs) < FALSE_ALARM
+
+
+def test_chains_have_the_shape_and_repeat_with_their_generator():
+    rbm = machine(hidden=30)
+    assert not rbm.enumerable or rbm.n_sites <= 20
+    one, two = (
+        rbm.sample_chains(5, 7, thin=2, burn_in=10, generator=torch.Generator().manual_seed(4))
+        for _ in range(2)
+    )
+    assert one.shape == (5, 7, 16)
+    assert torch.equal(one, two)
+    start = torch.ones(5, 16)
+    assert torch.equal(rbm.sample_chains(5, 1, thin=0, burn_in=0, start=start)[:, 0], start)
+
+
+def test_beyond_enumeration():
+    rbm = RBM((5, 5), hidden=21)
+    assert not rbm.enumerable
+    assert rbm.sample(3, burn_in=4).shape == (3, 25)
+    with pytest.raises(ValueError, match="exact sums need a layer of at most 20 units"):
+        rbm.log_partition()
+
+
+def test_refuses_in_words():
+    rbm = RBM((4, 4), hidden=3)
+    with pytest.raises(ValueError, match="16 sites, got shape"):
+        rbm.free_energy(torch.ones(2, 9))
+    with pytest.raises(ValueError, match="2 \\* x - 1"):
+        rbm.free_energy(torch.zeros(2, 16))
+    with pytest.raises(ValueError, match="at least one hidden unit"):
+        RBM((4, 4), hidden=0)

@@ -1,0 +1,221 @@
+"""The command line as a user meets it: quick help, errors of one sentence, stops that can be resumed."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ising import store
+from workflows import __main__ as command
+from workflows import simulate
+
+SIMULATE = [
+    "simulate",
+    "--L",
+    "4",
+    "--samples",
+    "20",
+    "--chains",
+    "16",
+    "--burn-in",
+    "5",
+    "--thin",
+    "1",
+    "--quiet",
+]
+TRAIN = [
+    "train_rbm",
+    "--hidden",
+    "4",
+    "--chains",
+    "20",
+    "--steps",
+    "4",
+    "--every",
+    "2",
+    "--batch",
+    "16",
+    "--quiet",
+]
+
+
+def physgen(*args: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "workflows", *args], capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set at two temperatures, a damaged copy, foreign files and a finished training."""
+    folder = tmp_path_factory.mktemp("cli")
+    options = {"L": (4,), "samples": 20, "chains": 16, "burn_in": 5, "thin": 1, "quiet": True}
+    simulate.main(config=simulate.Config(**options, beta=(0.3, 0.5), out=folder / "good.h5"))
+    simulate.main(config=simulate.Config(**options | {"L": (6,)}, beta=(0.3,), out=folder / "six.h5"))
+    simulate.main(config=simulate.Config(**options | {"chains": 2}, beta=(0.3,), out=folder / "few.h5"))
+    whole = (folder / "good.h5").read_bytes()
+    (folder / "truncated.h5").write_bytes(whole[: len(whole) // 2])
+    (folder / "flipped.h5").write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
+    (folder / "text.h5").write_text("not HDF5")
+    (folder / "empty.h5").write_bytes(b"")
+    with h5py.File(folder / "foreign.h5", "w") as file:
+        file["spins"] = np.ones((3, 3))
+    (folder / "directory.h5").mkdir()
+    return folder
+
+
+# What is wrong, the command, and what the sentence must name.
+WRONG = {
+    "missing file": ("train_rbm --data {f}/none.h5 --out {o}", "none.h5"),
+    "truncated file": ("info {f}/truncated.h5", "truncated.h5"),
+    "flipped bit": ("info {f}/flipped.h5", "flipped.h5"),
+    "text file": ("info {f}/text.h5", "text.h5"),
+    "empty file": ("info {f}/empty.h5", "empty.h5"),
+    "foreign HDF5": ("train_vae --data {f}/foreign.h5 --out {o}", "foreign.h5"),
+    "directory": ("info {f}/directory.h5", "directory.h5"),
+    "L = 0": ("simulate --L 0 --beta 0.4 --out {o}.h5", "got 0"),
+    "L = 2 periodic": ("simulate --L 2 --beta 0.4 --out {o}.h5", "at least 3"),
+    "two sides for a square": ("simulate --L 4 6 --beta 0.4 --out {o}.h5", "square"),
+    "odd brick wall": ("simulate --lattice honeycomb --L 5 --beta 0.4 --out {o}.h5", "even L"),
+    "unknown lattice": ("simulate --lattice kagome --beta 0.4 --out {o}.h5", "kagome"),
+    "unknown update": ("simulate --update magic --beta 0.4 --out {o}.h5", "magic"),
+    "negative temperature": ("simulate --temperature -1 --out {o}.h5", "-1"),
+    "zero temperature": ("simulate --temperature 0 --out {o}.h5", "> 0"),
+    "NaN temperature": ("simulate --temperature nan --out {o}.h5", "nan"),
+    "NaN coupling": ("simulate --J nan --beta 0.4 --out {o}.h5", "J must be finite"),
+    "beta and temperature": ("simulate --beta 0.4 --temperature 2 --out {o}.h5", "--beta"),
+    "no temperature": ("simulate --out {o}.h5", "--temperature"),
+    "no samples": ("simulate --samples 0 --beta 0.4 --out {o}.h5", "samples"),
+    "the same run again": (" ".join(SIMULATE) + " --beta 0.3 0.5 --out {f}/good.h5", "--seed"),
+    "another Hamiltonian": (" ".join(SIMULATE) + " --h 0.1 --beta 0.3 --out {f}/good.h5", "Hamiltonian"),
+    "no temperature chosen": ("train_rbm --data {f}/good.h5 --out {o}", "0.3, 0.5"),
+    "temperature not in file": ("train_rbm --data {f}/good.h5 --beta 0.4 --out {o}", "0.3, 0.5"),
+    "too few chains": ("train_rbm --data {f}/few.h5 --out {o}", "chain"),
+    "batch above the data": ("train_rbm --data {f}/good.h5 --beta 0.3 --batch 9999 --out {o}", "9999"),
+    "wrong shape": ("train_gan --data {f}/six.h5 --batch 16 --out {o}", "6"),
+    "unknown model": ("train_autoregressive --model transformer --out {o}", "transformer"),
+    "unknown command": ("trian_rbm", "trian_rbm"),
+    "unknown option": ("simulate --betta 0.4", "--betta"),
+    "not a number": ("simulate --beta warm", "warm"),
+    "no models": ("compare --runs {o} --data {f}/good.h5 --report {o}.html", "no trained model"),
+    "no GPU": ("simulate --beta 0.4 --device cuda --out {o}.h5", "CUDA"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_input_is_one_sentence_and_changes_nothing(case, folder, tmp_path, monkeypatch, capfd):
+    if case == "no GPU" and command_has_cuda():
+        pytest.skip("this machine has a CUDA device")
+    line, named = WRONG[case]
+    argv = [word.format(f=folder, o=tmp_path / "out") for word in line.split()]
+    monkeypatch.setattr(sys, "argv", ["physgen", *argv])
+    monkeypatch.setattr("warnings.showwarning", None)  # main replaces it; give it back afterwards
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    said = stop.value.code  # a text is printed on stderr, and the exit code is 1
+    assert isinstance(said, str)
+    assert said.startswith("physgen: ")
+    assert named in said
+    assert "\n" not in said
+    assert capfd.readouterr().out == ""
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def command_has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def test_help_is_quick_and_imports_no_torch():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = physgen("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0
+    assert "simulate" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+    script = "import sys, workflows.__main__ as m; m.build_app(); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(folder, tmp_path):
+    """A limit on the size of files stands in for the full disk; the file before stays as it was."""
+    path = tmp_path / "data.h5"
+    shutil.copy(folder / "good.h5", path)
+    before = path.read_bytes()
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = physgen(*SIMULATE, "--beta", "0.4", "--samples", "4000", "--out", str(path), preexec_fn=limit)
+    assert done.returncode == 1
+    assert done.stderr.startswith("physgen: ")
+    assert done.stderr.count("\n") == 1
+    assert path.read_bytes() == before
+
+
+def _interrupted(args: list[str], ready: Path, pattern: str) -> subprocess.CompletedProcess:
+    """Sends Ctrl-C to a command once a file that matches is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workflows", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(ready.glob(pattern)) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+
+def test_simulate_continues_after_ctrl_c_with_the_same_content(tmp_path):
+    args = [
+        "simulate",
+        "--L",
+        "32",
+        "--beta",
+        "0.44",
+        "--samples",
+        "200",
+        "--chains",
+        "64",
+        "--update",
+        "wolff",
+    ]
+    args += ["--burn-in", "50", "--thin", "20", "--quiet"]
+    stopped = _interrupted([*args, "--out", str(tmp_path / "a.h5")], tmp_path, "a.h5.parts/*-000001.segment")
+    assert stopped.returncode == 1
+    assert "the same command continues" in stopped.stderr
+    assert f"--out {tmp_path}/a.h5" in stopped.stderr
+    assert not (tmp_path / "a.h5").exists()
+    for name in ("a.h5", "b.h5"):
+        assert physgen(*args, "--out", str(tmp_path / name)).returncode == 0
+    assert store.digest(tmp_path / "a.h5") == store.digest(tmp_path / "b.h5")
+
+
+def test_training_continues_after_ctrl_c_bit_for_bit(folder, tmp_path):
+    args = [*TRAIN, "--data", str(folder / "good.h5"), "--beta", "0.3", "--steps", "600", "--every", "100"]
+    stopped = _interrupted([*args, "--out", str(tmp_path / "a")], tmp_path, "a/checkpoints/00000100*")
+    assert stopped.returncode == 1
+    assert stopped.stderr.rstrip().endswith("--resume")
+    assert physgen(*args, "--out", str(tmp_path / "a")).stderr.count("--resume") == 1  # refuses to start over
+    assert physgen(*args, "--out", str(tmp_path / "a"), "--lr", "1", "--resume").returncode == 1
+    assert physgen(*args, "--out", str(tmp_path / "a"), "--resume").returncode == 0
+    assert physgen(*args, "--out", str(tmp_path / "b")).returncode == 0
+    a, b = ([*(tmp_path / x / "checkpoints").glob("*/weights.safetensors")] for x in "ab")
+    assert a[0].read_bytes() == b[0].read_bytes()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [100, 200, 300, 400, 500, 600]
+    assert os.environ.get("PHYSGEN_TRACEBACK") is None

@@ -1,0 +1,94 @@
+"""Every workflow runs end to end in seconds on its SMOKE settings; a new one is found by itself."""
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from ising import store
+from workflows import simulate
+
+NAMES = sorted(p.stem for p in Path(simulate.__file__).parent.glob("[a-z]*.py"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "square4.h5"
+    options = {"L": (4,), "beta": (0.3,), "samples": 20, "chains": 16, "burn_in": 20, "thin": 4}
+    simulate.main(config=simulate.Config(**options, out=path, quiet=True))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    module = importlib.import_module("workflows.train_autoregressive")
+    module.main(config=module.Config(**module.Config.SMOKE, data=data, out=folder / "made"))
+    return folder
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("train_")])
+def test_training(name, data, tmp_path):
+    module = importlib.import_module(f"workflows.{name}")
+    module.main(config=module.Config(**module.Config.SMOKE, data=data, out=tmp_path / "model"))
+    about = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert about["finished"]
+    assert about["beta"] == 0.3
+    records = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [2, 4]
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("train_")])
+def test_other(name, data, trained, tmp_path, capsys):
+    module = importlib.import_module(f"workflows.{name}")
+    options = {
+        "simulate": {"out": tmp_path / "a.h5"},
+        "info": {"file": data},
+        "export": {"file": data, "out": tmp_path / "a.npz"},
+        "compare": {"runs": trained, "data": (data,), "report": tmp_path / "report.html", "samples": 200},
+        "demo": {"out": tmp_path},
+    }[name]
+    module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
+    shown = capsys.readouterr().out
+    match name:
+        case "simulate":
+            assert store.betas(tmp_path / "a.h5") == [0.3]
+        case "info":
+            assert "square 4 x 4" in shown
+        case "export":
+            assert (tmp_path / "a.npz").exists()
+        case "compare":
+            assert "MADE, L = 4" in shown
+            assert "MADE, L = 4" in (tmp_path / "report.html").read_text()
+        case "demo":
+            page = (tmp_path / "report.html").read_text()
+            for model in ("MADE", "RBM", "VAE", "DCGAN", "Monte Carlo"):
+                for L in (4, 16):
+                    for T in ("1.8", "2.269", "3"):
+                        assert f"{model}, L = {L}, T = {T}" in page
+
+
+def test_every_command_has_a_test_and_a_docstring_with_an_example():
+    for name in NAMES:
+        doc = importlib.import_module(f"workflows.{name}").__doc__ or ""
+        assert "Example:" in doc, name
+        assert all(len(line) <= 80 for line in doc.splitlines()), name
+
+
+def test_configurations_survive_from_simulation_to_training(data):
+    """What a model is fed is what the simulator drew: energies recomputed from the labels' spins."""
+    from ising.model import restore
+
+    model = restore(**next(store.runs(data)).model)
+    part = store.Configurations(data, split="train")
+    assert (model.energy(part.spins) == part.energy).all()
+    assert (part.spins.sum(-1) == part.magnetisation).all()
+
+
+def test_a_smoke_setting_is_an_option():
+    for name in NAMES:
+        config = importlib.import_module(f"workflows.{name}").Config
+        fields = {field.name for field in dataclasses.fields(config)}
+        assert set(getattr(config, "SMOKE", {})) <= fields, name
