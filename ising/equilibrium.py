@@ -80,8 +80,9 @@ def pilot(sweep: Callable[[int], object], measure: Callable[[], np.ndarray], cha
 def warn_if_unsettled(found: Pilot, beta: float | str) -> None:
     if not found.settled:
         warnings.warn(
-            f"no equilibrium at beta = {beta} after {found.sweeps} sweeps (tau_int about {found.tau:.0f}, drift "
-            f"{found.drift:.1f} standard errors); take update='wolff' or start='ordered', or set burn_in and thin",
+            f"no equilibrium at beta = {beta} after {found.sweeps} sweeps (tau_int about {found.tau:.0f}, "
+            f"drift {found.drift:.1f} standard errors); take update='wolff' or start='ordered', or set "
+            "burn_in and thin",
             NotEquilibrated,
             stacklevel=2,
         )

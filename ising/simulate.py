@@ -123,7 +123,7 @@ def simulate(
     Example:
         >>> from ising.lattices import square
         >>> run = simulate(Ising(square(4)), beta=0.2, samples=200, seed=1)
-        >>> run.spins.shape, run.energy.sigmas_from(-0.4310) < 4.5
+        >>> run.spins.shape, run.energy.sigmas_from(-0.4561) < 4.5
         ((64, 200, 16), True)
     """
     began = time.perf_counter()

@@ -39,7 +39,7 @@ class Estimate:
     tau: float = 0.5
 
     def __str__(self) -> str:
-        if not math.isfinite(self.mean) or self.error == 0:
+        if not math.isfinite(self.mean) or self.error <= 1e-16 * abs(self.mean):  # below rounding
             return f"{self.mean:.10g}"
         if not math.isfinite(self.error):
             return f"{self.mean:.6g}({self.error})"
@@ -129,7 +129,7 @@ def jackknife(f: Callable[..., float], *series: np.ndarray, blocks: int | None =
         blocks: About how many blocks; 64 to 128 unless given, fewer where tau demands it.
 
     Returns:
-        The estimate; its ``tau`` is the largest of the series.
+        The estimate; its ``tau`` is the largest of the series. Where all are constant the error is 0.
 
     References:
         | Delete-m jackknife for unequal m (Busing, Meijer and van der Leeden, 1999)
@@ -146,6 +146,8 @@ def jackknife(f: Callable[..., float], *series: np.ndarray, blocks: int | None =
             f"jackknife needs at least one series, all of one shape, got {[x.shape for x in checked]}; "
             "cut them to the same chains and samples"
         )
+    if all(x.max() == x.min() for x in checked):
+        return Estimate(float(f(*(float(x[0, 0]) for x in checked))), 0.0)
     slowest = max(checked, key=_tau)
     tau = _tau(slowest)
     _warn_if_short(slowest, tau)
@@ -176,6 +178,7 @@ def binning(series: np.ndarray) -> list[Estimate]:
     """
     x = _checked(series)
     centre = float(x.mean())
+    x = x - x[0, 0]
     levels: list[Estimate] = []
     while x.size >= 16 or not levels:
         error = math.sqrt(x.var(ddof=1) / x.size) if x.size > 1 else math.nan
@@ -255,6 +258,7 @@ def _block_sums(x: np.ndarray, tau: float, blocks: int | None) -> tuple[np.ndarr
 
 def _bracketed(mean: float, error: float) -> str:
     """``1.234(56)``; an error of one or more keeps its point, ``123.4(5.6)``."""
-    digits = max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
-    in_brackets = f"{error:.{digits}f}" if digits < 2 else f"{error * 10**digits:.0f}"
+    two_digits, power = f"{error:.1e}".split("e")
+    digits = max(0, 1 - int(power))
+    in_brackets = f"{error:.{digits}f}" if digits < 2 else two_digits.replace(".", "")
     return f"{mean:.{digits}f}({in_brackets})"

@@ -214,7 +214,7 @@ def _by_enumeration(
         found = divergence.enumerated(log_p, log_q, n_sites)
         return list(found), float(np.exp(-np.logaddexp.reduce(2 * log_p - log_q))), ""
     if hasattr(model, "log_prob_bound"):
-        log_q = evaluate.repeated_bounds(model, states, log_p)
+        log_q = evaluate.repeated_bounds(model, states)
         return list(divergence.enumerated_from_repeats(log_p, log_q, n_sites)), None, ""
     found = divergence.counted(
         _index(evaluate.draw(model, COUNTED_DRAWS, n_sites, target.energy)), log_p, n_sites

@@ -196,7 +196,9 @@ def histogram(model: np.ndarray, monte_carlo: np.ndarray, of: str, *, bins: int 
     from_p = stats.jackknife(
         lambda *x: float(xlogy(y := smooth(x, monte_carlo.size), y / q).sum()), *shares[1]
     )
-    null = _null_spread(k, from_q.tau, model, from_p.tau, monte_carlo)
+    null = _null_spread(
+        k, sum(_tau(share) / x.size for share, x in zip(shares, (model, monte_carlo), strict=True))
+    )
     error = max(math.hypot(from_q.error, from_p.error), null)
     empty = int((shares[0].sum((1, 2)) == 0).sum())
     note = f"{k} bins" + (f", {empty} of them never drawn by the model" if empty else "")
@@ -210,7 +212,7 @@ def effective_sample_size(log_weights: np.ndarray) -> float:
     A model that misses a whole mode still shows weights in good health: read it with the histogram of m.
 
     Example:
-        >>> effective_sample_size(np.zeros(10))
+        >>> round(effective_sample_size(np.zeros(10)), 12)
         1.0
     """
     x = np.asarray(log_weights, dtype=np.float64).ravel()
@@ -280,12 +282,17 @@ def _indicators(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return (index == np.arange(len(edges) + 1)[:, None, None]).astype(float)
 
 
-def _null_spread(k: int, tau_q: float, q: np.ndarray, tau_p: float, p: np.ndarray) -> float:
+def _tau(indicators: np.ndarray) -> float:
+    """Root mean square over the bins of their autocorrelation times."""
+    return math.sqrt(np.mean([stats.tau_int(x) ** 2 for x in indicators]))
+
+
+def _null_spread(k: int, tau_per_draw: float) -> float:
     """Standard deviation where both laws agree: half a chi-squared on k - 1 degrees of freedom.
 
     There the divergence is quadratic in the fluctuations, where a jackknife is not to be trusted alone.
     """
-    return math.sqrt((k - 1) / 2) * (2 * tau_q / q.size + 2 * tau_p / p.size)
+    return math.sqrt(2 * (k - 1)) * tau_per_draw
 
 
 def _block_means(x: np.ndarray) -> np.ndarray:

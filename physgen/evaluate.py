@@ -1,7 +1,7 @@
 """What a model offers, brought to numpy: its samples, its log-density, its own log partition function.
 
-Structural, not inherited: whatever has ``log_prob``, ``free_energy``, ``log_prob_bound``, ``sample_chains`` or
-``sample`` is used through it.
+Structural, not inherited: a model is used through whatever it has of ``log_prob``, ``free_energy``,
+``log_prob_bound``, ``sample_chains`` and ``sample``.
 """
 
 import math
@@ -19,7 +19,7 @@ from . import ais
 BATCH = 4096  # configurations given to a model at once
 MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
 ANNEALED_CHAINS, ANNEALING_STEPS = 500, 1000  # for the log Z of a model that cannot sum it
-REPEATS, COARSE_DRAWS, FINE_DRAWS = 8, 2, 16  # importance samples where a bound is evaluated on all states
+REPEATS, REPEAT_DRAWS = 8, 4  # importance samples where a bound is evaluated on all states
 
 
 @contextmanager
@@ -49,6 +49,8 @@ def draw(model: nn.Module, samples: int, n_sites: int, energy: Callable[[Tensor]
         n_sites: What the caller expects, or the model is refused.
         energy: Of ``(*, N)`` spins: with |m| the slow quantity by which Markov chains are thinned.
     """
+    if samples < 1:
+        raise ValueError(f"a comparison needs at least one sample of the model, got samples = {samples}")
     if hasattr(model, "sample_chains") and not getattr(model, "enumerable", False):
         spins = _draw_chains(model, samples, energy)
     else:
@@ -98,15 +100,8 @@ def log_partition(model: nn.Module, seed: int) -> Estimate:
     return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
 
 
-def repeated_bounds(model: nn.Module, states: np.ndarray, log_p: np.ndarray) -> np.ndarray:
-    """Independent estimates of log q, ``(REPEATS, 2**N)``; more draws for the states that p or q often visits."""
-
-    def estimates(x: np.ndarray, draws: int) -> np.ndarray:
-        return np.stack(
-            [log_values(lambda batch: model.log_prob_bound(batch, draws), model, x) for _ in range(REPEATS)]
-        )
-
-    log_q = estimates(states, COARSE_DRAWS)
-    likely = np.maximum(log_p, log_q.max(0)) > math.log(0.1 / len(states))
-    log_q[:, likely] = estimates(states[likely], FINE_DRAWS)
-    return log_q
+def repeated_bounds(model: nn.Module, states: np.ndarray) -> np.ndarray:
+    """Independent unbiased estimates of q, as logarithms ``(REPEATS, *)``, of ``(*, N)`` configurations."""
+    return np.stack(
+        [log_values(lambda x: model.log_prob_bound(x, REPEAT_DRAWS), model, states) for _ in range(REPEATS)]
+    )

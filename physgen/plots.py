@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from .comparison import FAR, NOISE_FLOOR, Comparison, Sample, groups
 from .divergence import FORWARD, REVERSE, Divergence
@@ -146,7 +146,14 @@ def histogram(ax: Axes, comparisons: Mapping[str, Comparison], of: str = "m") ->
     edges = _aligned_edges(np.concatenate(list(values.values())))
     looks = styles(comparisons)
     if reference is not None:
-        ax.hist(values.pop("Monte Carlo"), edges, density=True, color="#d0d0d0", label="Monte Carlo")
+        ax.hist(
+            values.pop("Monte Carlo"),
+            edges,
+            density=True,
+            histtype="stepfilled",
+            color="#d0d0d0",
+            label="Monte Carlo",
+        )
     for label, x in values.items():
         ax.hist(
             x, edges, density=True, histtype="step", linewidth=1.4, color=looks[label]["color"], label=label
@@ -216,6 +223,9 @@ def divergences(ax: Axes, comparisons: Mapping[str, Comparison], of: str = "conf
         for i, (y, d) in enumerate(found):
             _divergence(ax, d, y - offset, colour, direction if i == 0 else "_nolegend_")
     ax.set_xscale("log")
+    low, high = (math.log10(x) for x in ax.get_xlim())
+    ax.set_xlim(10 ** math.floor(low), 10 ** math.ceil(high))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     unit = "nats per site" if of == "configurations" else f"nats, histogram of {of}"

@@ -62,41 +62,40 @@ def main(*, config: Config = Config()) -> dict[str, compare.Comparison]:
 
 
 def all_comparisons(folders: list[Path], config: Config) -> dict[str, compare.Comparison]:
-    """One comparison per model and one noise floor per temperature, ordered by size, temperature and name."""
-    found: dict[str, compare.Comparison] = {}
+    """One comparison per folder, by its path below ``config.runs``."""
     with progress_bar(config.quiet) as bar, pool(config.workers) as workers:
         task = bar.add_task("compare", total=len(folders), note="")
         jobs = [workers.submit(compare_one, folder, config) for folder in folders]
+        found = {}
         for folder, job in zip(folders, jobs, strict=True):
-            result, floor = job.result()
-            name = result.name if result.name not in found else f"{result.name} ({folder.name})"
-            found |= {name: result, floor.name: floor}
-            bar.advance(task)
-    return dict(sorted(found.items(), key=lambda item: _order(*item)))
+            found[str(folder.relative_to(config.runs))] = job.result()
+            bar.update(task, advance=1, note=folder.name)
+    return found
 
 
-def compare_one(folder: Path, config: Config) -> tuple[compare.Comparison, compare.Comparison]:
-    """The model of one folder, and the noise floor of the data it is compared with."""
-    torch.manual_seed(config.seed)
+def compare_one(folder: Path, config: Config) -> compare.Comparison:
+    """The model of one folder against the run it was trained on; its density on the chains held out."""
     trained = json.loads((folder / "config.json").read_text())
     model = checkpoint.load_model(folder)
-    run = matching_run(trained, config.data)
-    where = f"L = {'×'.join(map(str, run.model['size']))}, T = {1 / run.beta:.4g}"
-    return (
-        compare.against_samples(
-            model, run, samples=config.samples, name=f"{model.recipe['name'].upper()}, {where}"
-        ),
-        compare.noise_floor(run, name=f"Monte Carlo, {where}"),
+    path, run = matching_run(trained, config.data)
+    seen = set(store.Configurations(path, split="train", beta=run.beta).chain.tolist())
+    return compare.against_samples(
+        model,
+        run,
+        samples=config.samples,
+        name=model.recipe["name"].upper(),
+        held_out=[chain for chain in range(run.chains) if chain not in seen],
+        seed=config.seed,
     )
 
 
-def matching_run(trained: dict, files: tuple[Path, ...]) -> Run:
-    """The stored run with the Hamiltonian and the temperature that a model was trained at."""
+def matching_run(trained: dict, files: tuple[Path, ...]) -> tuple[Path, Run]:
+    """The file and the stored run with the Hamiltonian and the temperature that a model was trained at."""
     for path in files:
         if any(math.isclose(beta, trained["beta"], rel_tol=1e-9) for beta in store.betas(path)):
             run = next(store.runs(path, beta=trained["beta"]))
             if run.model == trained["model"]:
-                return run
+                return path, run
     raise ValueError(
         f"none of {', '.join(map(str, files))} holds {trained['model']} at beta = {trained['beta']:.6g}; "
         "name the file the model was trained on with --data"
@@ -109,7 +108,3 @@ def pool(workers: int) -> concurrent.futures.Executor:
     return concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
     )
-
-
-def _order(name: str, result: compare.Comparison) -> tuple:
-    return -math.prod(result.shape), result.shape, -result.beta, name.startswith("Monte"), name

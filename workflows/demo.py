@@ -28,10 +28,9 @@ from workflows._common import progress_bar
 
 log = logging.getLogger("physgen.demo")
 
-TEMPERATURES = (1.8, 2.269, 3.0)
 CRITICAL = 2.269
 
-# Options, and gradient steps for L = 16 at the critical temperature, L = 16 elsewhere, and L = 4.
+# Options, and gradient steps at the critical temperature, at others, and for small lattices.
 MODELS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "train_autoregressive": ({"lr": 1e-3}, (4000, 2000, 1000)),
     "train_rbm": ({"lr": 1e-2}, (4000, 2000, 1000)),
@@ -49,6 +48,10 @@ class Config:
     """Folder of the data, the models and report.html."""
     workers: int = 2
     """Processes, each with one thread."""
+    L: tuple[int, ...] = (16, 4)
+    """Sides of the square lattices."""
+    temperature: tuple[float, ...] = (1.8, CRITICAL, 3.0)
+    """Ordered, critical, disordered."""
     chains: int = 128
     """Independent Monte Carlo chains per temperature."""
     samples: int = 200
@@ -58,13 +61,13 @@ class Config:
     quiet: bool = False
     """No progress bars."""
 
-    SMOKE = {"samples": 20, "chains": 16, "scale": 0.002, "workers": 1, "quiet": True}
+    SMOKE = {"L": (4,), "temperature": (CRITICAL,), "samples": 20, "chains": 16, "scale": 0.01, "quiet": True}
 
 
 def main(*, config: Config = Config()) -> None:
     begin = time.monotonic()
     try:
-        files = tuple(simulated(L, config) for L in (16, 4))
+        files = tuple(simulated(L, config) for L in config.L)
         train(config)
         compare.main(
             config=compare.Config(
@@ -89,7 +92,7 @@ def simulated(L: int, config: Config) -> Path:
         simulate.main(
             config=simulate.Config(
                 L=(L,),
-                temperature=TEMPERATURES,
+                temperature=config.temperature,
                 samples=config.samples,
                 chains=config.chains,
                 out=path,
@@ -113,11 +116,11 @@ def train(config: Config) -> None:
 def trainings(config: Config) -> list[tuple[str, Any]]:
     """Workflow and options of every training."""
     found = []
-    for L in (16, 4):
-        for temperature in sorted(TEMPERATURES, key=lambda T: T != CRITICAL):
+    for L in config.L:
+        for temperature in sorted(config.temperature, key=lambda T: T != CRITICAL):
             for name, (options, steps) in MODELS.items():
                 module = importlib.import_module(f"workflows.{name}")
-                count = steps[2 if L == 4 else int(temperature != CRITICAL)]
+                count = steps[2 if L <= 4 else int(temperature != CRITICAL)]
                 found.append(
                     (
                         name,

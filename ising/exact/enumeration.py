@@ -78,7 +78,7 @@ def enumerate_observables(model: Ising, beta: float) -> dict[str, float]:
         above = energy - floor
         m = (m_high.unsqueeze(-1) + m_low) / n_sites
         terms = (above, above * above, m.abs(), m, m**2, m**4)
-        moments[k] = torch.stack([torch.dot(p.flatten(), x.flatten()) for x in terms])
+        moments[k] = torch.stack([(p * x).sum() for x in terms])
     above, above2, abs_m, m, m2, m4 = (log_sums.softmax(0) @ moments).tolist()
     return {
         "energy": (floor + above) / n_sites,
@@ -87,7 +87,7 @@ def enumerate_observables(model: Ising, beta: float) -> dict[str, float]:
 
 
 def magnetic(beta: float, n_sites: int, *, m: float, abs_m: float, m2: float, m4: float) -> dict[str, float]:
-    """The observables that follow from the moments of the magnetisation per site; u4 is nan where m = 0 always."""
+    """The observables that follow from the moments of m; u4 is nan where m is always 0."""
     return {
         "abs_m": abs_m,
         "chi": beta * n_sites * (m2 - abs_m**2),

@@ -48,12 +48,12 @@ def write(folder: Path) -> list[Path]:
             ),
         ),
         "infinite_square": (
-            "Infinite square lattice per site: Onsager 1944 (log Z; energy; specific heat) and Yang 1952 (|m|)",
+            "Infinite square lattice per site: Onsager 1944 and for the magnetisation abs_m Yang 1952",
             ("temperature", "log_z", "energy", "specific_heat", "abs_m"),
             ((T, *(f(1 / T) for f in _INFINITE)) for T in TEMPERATURES if T != _T_C),
         ),
         "square_torus": (
-            "L x L torus: Kaufman 1949 and Ferdinand and Fisher 1969; log Z of the whole; the others per site",
+            "L x L torus: Kaufman 1949 and Ferdinand and Fisher 1969; log_z of the whole; else per site",
             ("L", "temperature", "log_z", "energy", "specific_heat"),
             ((L, T, *(f(L, L, 1 / T) for f in _TORUS)) for L in (4, 8, 12, 16, 32, 64) for T in TEMPERATURES),
         ),
@@ -63,7 +63,7 @@ def write(folder: Path) -> list[Path]:
             ((L, T, *_moments(L, 1 / T)) for L in (4, 6, 8) for T in TEMPERATURES),
         ),
         "density_of_states": (
-            "L x L torus: number of states of each total energy (J = 1); method of ising.exact.beale; Beale 1996",
+            "L x L torus: number of states of each total energy (J = 1); Beale 1996",
             ("L", "energy", "states"),
             ((L, *level) for L in range(4, 9) for level in zip(*beale_density_of_states(L, L), strict=True)),
         ),

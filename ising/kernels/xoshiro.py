@@ -1,8 +1,8 @@
 """The generator xoshiro256++, one stream per lane, and the compiler settings of all kernels.
 
 64 random bits per call, period 2**256 - 1; passes TestU01 BigCrush and PractRand to 32 TB (authors' record).
-The state of lane j is column j of a ``(4, lanes)`` array. ``numpy.random.SeedSequence`` seeds the streams, lane j
-from the child j, so a lane's numbers do not depend on how many others there are.
+The state of lane j is column j of a ``(4, lanes)`` array. ``numpy.random.SeedSequence`` seeds the streams, lane
+j from the child j, so a lane's numbers do not depend on how many others there are.
 
 References:
     | Scrambled Linear Pseudorandom Number Generators (Blackman and Vigna, 2021), https://prng.di.unimi.it

@@ -128,11 +128,10 @@ class Configurations(Dataset):
             for name, content in self._contents.items():
                 if name not in present or present[name].content_sha256 != content:
                     raise StoreError(f"{self.path} was replaced since it was opened here; open it again")
-            with parsing(self.path):
-                columns = zip(
-                    *(_read(present[name], *self._chains[name]) for name in self._contents), strict=True
-                )
-                return Configuration(*(torch.from_numpy(np.concatenate(column)) for column in columns))
+            parts = [_read(present[name], chains, self.path) for name, chains in self._chains.items()]
+        return Configuration(
+            *(torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
+        )
 
     def _unpacked(self, bits: Tensor) -> Tensor:
         return torch.from_numpy(unpack(bits.numpy(), math.prod(self.shape))).float()
@@ -155,9 +154,10 @@ def _chains(entry: Entry, split: str, fractions: tuple[float, float, float], pat
     return range(first, last)
 
 
-def _read(entry: Entry, chains: range) -> tuple[np.ndarray, ...]:
+def _read(entry: Entry, chains: range, path: Path) -> tuple[np.ndarray, ...]:
     """The rows of consecutive chains, chain by chain."""
-    spins, energy, magnetisation = (dataset[chains.start : chains.stop] for dataset in entry.datasets())
+    with parsing(path):
+        spins, energy, magnetisation = (data[chains.start : chains.stop] for data in entry.datasets())
     chain, sample = np.mgrid[chains.start : chains.stop, : entry.samples]
     beta, run = np.full(energy.shape, entry.head.beta), np.full(energy.shape, entry.number)
     labels = (beta, energy, magnetisation, run, chain, sample)

@@ -1,37 +1,35 @@
 r"""Deep convolutional generative adversarial network for spins on a two-dimensional torus.
 
-.. math:: s = \mathrm{sign}\, g(z), \quad z \sim N(0, 1), \qquad
-    d(s) = \sigma(c(s)) \;\text{the probability, to the critic, that s is data.}
+.. math:: s = \mathrm{sign}\, g(z), \qquad z \sim N(0, 1)
 
-The generator upsamples twice, with periodic convolutions, from a quarter of the lattice; beside the global latent
-variables it takes one of noise per site at each scale, without which neighbouring spins could not be independent.
-The critic averages its features over the torus, so it reads the local and the global order alike, and is
-1-Lipschitz up to a constant by spectral normalisation.
+The generator upsamples twice, by periodic convolutions, from a quarter of the lattice. Beside its global
+latent variables it takes one of noise per site at each scale; without them neighbouring spins could not
+differ by chance. The critic c averages its features over the torus, so it reads local and global order alike.
 
-Losses (Goodfellow et al., non-saturating):
+Both follow the Wasserstein distance between data and samples, with gradient penalty:
 
-.. math:: -\langle \log d(s) \rangle_{\rm data} - \langle \log(1 - d(g(z))) \rangle, \qquad
-    -\langle \log d(g(z)) \rangle .
+.. math:: \min_g \max_c \; \langle c(s) \rangle_{\rm data} - \langle c(\mathrm{sign}\, g(z)) \rangle
+    - \lambda \big\langle (\lVert \nabla c(x) \rVert - 1)^2 \big\rangle,
 
-The sign has no gradient. It is passed straight through, as if it were tanh (Bengio et al.): samples, in training
-too, are hard ±1, and the generator's gradient is biased. There is no density, so no likelihood: compare
-distributions of observables only.
+x on straight lines between data and samples. The sign has no gradient: it is passed straight through as that
+of tanh, so the spins are hard ±1 in training too and the generator's gradient is biased. There is no density,
+hence no likelihood: only distributions of observables can be compared.
 
 References:
     | Generative Adversarial Networks (Goodfellow et al., 2014), https://arxiv.org/abs/1406.2661
-    | Unsupervised Representation Learning with DCGAN (Radford et al., 2015), https://arxiv.org/abs/1511.06434
-    | Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018),
-      https://arxiv.org/abs/1802.05957
+    | Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks
+      (Radford, Metz and Chintala, 2015), https://arxiv.org/abs/1511.06434
+    | Improved Training of Wasserstein GANs (Gulrajani et al., 2017), https://arxiv.org/abs/1704.00028
     | Estimating or Propagating Gradients Through Stochastic Neurons (Bengio, Léonard and Courville, 2013),
       https://arxiv.org/abs/1308.3432
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.functional import interpolate, leaky_relu
 
 from ..nn import check_shape, check_spins, periodic_conv
 
@@ -39,10 +37,15 @@ __all__ = ["DCGAN", "build"]
 
 
 class DCGAN(nn.Module):
-    """Arguments:
+    """Trained by ``adversarial_step`` on its two losses, each with an optimiser of its own network.
+
+    Arguments:
         shape: ``(rows, columns)``, multiples of 4.
         latent: Global latent variables.
-        width: Channels at the full resolution; twice as many below.
+        width: Channels at the full resolution, doubled at each coarser one.
+        penalty: Weight of the gradient penalty.
+        symmetric: Every sample is flipped or not by a fair coin, so s and -s are equally likely. Right for
+            zero field, wrong for any other.
 
     Example:
         >>> gan = build((4, 4), width=4)
@@ -50,31 +53,42 @@ class DCGAN(nn.Module):
         torch.Size([8, 16])
     """
 
-    def __init__(self, shape: tuple[int, ...], latent: int = 32, width: int = 24):
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent: int = 32,
+        width: int = 16,
+        penalty: float = 1.0,
+        symmetric: bool = False,
+    ):
         super().__init__()
         check_shape(shape, at_least=4, divisor=4, model="a DCGAN")
-        self.shape, self.n_sites = shape, math.prod(shape)
-        self.generator = Generator(shape, latent, width)
+        self.shape, self.n_sites, self.penalty = shape, math.prod(shape), penalty
+        self.generator = Generator(shape, latent, width, symmetric)
         self.critic = Critic(width)
 
     def generator_loss(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Non-saturating, with the spread of the magnetisation per site in the data and in as many samples.
+        """Minus the mean critic value of as many samples as the batch has configurations.
 
-        A spread far below that of the data is mode collapse.
+        Metrics: the spread (standard deviation) of the magnetisation per site over the samples and over the
+        batch. The first far below the second is mode collapse.
         """
         fake = self.generator(len(batch))
         spread = {"spread": fake.detach().mean(-1).std(), "spread_data": batch.mean(-1).std()}
-        return softplus(-self._logit(fake)).mean(), spread
+        return -self._value(fake).mean(), spread
 
     def critic_loss(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross entropy, nats (2 log 2 where data and samples cannot be told apart), with mean d on each."""
+        """Mean value on samples minus mean value on data, with the penalty; metrics: the two means."""
         with torch.no_grad():
             fake = self.generator(len(batch))
-        real, fake = self._logit(check_spins(batch, self.shape)), self._logit(fake)
-        seen = {"d_real": real.detach().sigmoid().mean(), "d_fake": fake.detach().sigmoid().mean()}
-        return softplus(-real).mean() + softplus(fake).mean(), seen
+        share = torch.rand(len(batch), 1, dtype=batch.dtype, device=batch.device)
+        between = torch.lerp(fake, check_spins(batch, self.shape), share).requires_grad_()
+        (slope,) = torch.autograd.grad(self._value(between).sum(), between, create_graph=True)
+        real, fake = self._value(batch).mean(), self._value(fake).mean()
+        penalty = (slope.norm(dim=-1) - 1).square().mean()
+        return fake - real + self.penalty * penalty, {"real": real.detach(), "fake": fake.detach()}
 
-    def _logit(self, spins: Tensor) -> Tensor:
+    def _value(self, spins: Tensor) -> Tensor:
         return self.critic(spins.reshape(-1, 1, *self.shape))
 
     @torch.no_grad()
@@ -86,17 +100,13 @@ class DCGAN(nn.Module):
 class Generator(nn.Module):
     """Noise to spins: three scales, each of which takes the coarser features and its own noise."""
 
-    def __init__(self, shape: tuple[int, ...], latent: int, width: int):
+    def __init__(self, shape: tuple[int, ...], latent: int, width: int, symmetric: bool):
         super().__init__()
-        rows, columns = shape
-        self.latent, self.scales = (
-            latent,
-            [(rows // 4, columns // 4), (rows // 2, columns // 2), (rows, columns)],
-        )
-        self.top = nn.Linear(latent, 2 * width * math.prod(self.scales[0]))
-        self.coarse = periodic_conv(2 * width + 1, 2 * width)
-        self.middle = periodic_conv(2 * width + 1, 2 * width)
-        self.fine = periodic_conv(2 * width + 1, width)
+        self.latent, self.symmetric = latent, symmetric
+        self.scales = [(shape[0] // step, shape[1] // step) for step in (4, 2, 1)]
+        self.top = nn.Linear(latent, 4 * width * math.prod(self.scales[0]))
+        channels = [4 * width, 4 * width, 2 * width, width]
+        self.convs = nn.ModuleList(periodic_conv(a + 1, b) for a, b in pairwise(channels))
         self.head = periodic_conv(width, 1)
 
     def forward(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -107,31 +117,28 @@ class Generator(nn.Module):
             return torch.randn(n, *shape, generator=generator, dtype=like.dtype, device=like.device)
 
         x = self.top(noise(self.latent)).reshape(n, -1, *self.scales[0])
-        for conv, scale in zip((self.coarse, self.middle, self.fine), self.scales, strict=True):
-            x = nn.functional.interpolate(x, scale)
-            x = nn.functional.leaky_relu(conv(torch.cat([x, noise(1, *scale)], dim=1)), 0.2)
+        for conv, scale in zip(self.convs, self.scales, strict=True):
+            x = interpolate(x, scale)
+            x = leaky_relu(conv(torch.cat([x, noise(1, *scale)], dim=1)), 0.2)
         soft = torch.tanh(self.head(x)).flatten(1)
-        return soft + (torch.where(soft < 0, -1.0, 1.0) - soft).detach()
+        spins = soft + (torch.where(soft < 0, -1.0, 1.0) - soft).detach()
+        return spins * torch.where(noise(1) < 0, -1.0, 1.0) if self.symmetric else spins
 
 
 class Critic(nn.Module):
-    """Spins to one logit: three convolutions, the mean over the torus, two dense layers."""
+    """Spins to one number: three convolutions, the mean over the torus, two dense layers."""
 
     def __init__(self, width: int):
         super().__init__()
         self.features = nn.Sequential(
-            spectral_norm(periodic_conv(1, width)),
+            periodic_conv(1, width),
             nn.LeakyReLU(0.2),
-            spectral_norm(periodic_conv(width, 2 * width, stride=2)),
+            periodic_conv(width, 2 * width, stride=2),
             nn.LeakyReLU(0.2),
-            spectral_norm(periodic_conv(2 * width, 2 * width, stride=2)),
+            periodic_conv(2 * width, 4 * width, stride=2),
             nn.LeakyReLU(0.2),
         )
-        self.head = nn.Sequential(
-            spectral_norm(nn.Linear(2 * width, 2 * width)),
-            nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(2 * width, 1)),
-        )
+        self.head = nn.Sequential(nn.Linear(4 * width, 4 * width), nn.LeakyReLU(0.2), nn.Linear(4 * width, 1))
 
     def forward(self, spins: Tensor) -> Tensor:
         return self.head(self.features(spins).mean((-2, -1))).squeeze(-1)

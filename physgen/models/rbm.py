@@ -29,8 +29,13 @@ class RBM(nn.Module):
 
     Arguments:
         shape: Lattice sides; their product is N.
-        hidden: Hidden units H.
-        spread: Standard deviation of the initial weights.
+        hidden: Hidden units H; with ``tied``, units per site.
+        spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`, or 0.5 with ``tied``.
+        tied: Repeats each hidden unit at every site of the torus, with the same weights relative to its site
+            (Lee et al., 2009, with kernels as large as the lattice). The law is then invariant under
+            translations; two units per site hold the nearest-neighbour Ising model of the square lattice
+            exactly, one per bond. Initial weights fall off as exp(-r), or training finds long waves first
+            and stays there.
 
     Example:
         >>> rbm = RBM((4, 4), hidden=8)
@@ -38,15 +43,23 @@ class RBM(nn.Module):
         (torch.Size([3]), torch.Size([5, 16]))
     """
 
-    def __init__(self, shape: tuple[int, ...], hidden: int = 64, spread: float = 0.01):
+    def __init__(
+        self, shape: tuple[int, ...], hidden: int = 64, spread: float | None = None, tied: bool = False
+    ):
         super().__init__()
-        self.n_sites = math.prod(shape)
+        self.n_sites, self.tied = math.prod(shape), tied
         if hidden < 1:
             raise ValueError(f"a restricted Boltzmann machine needs at least one hidden unit, got {hidden}")
+        if spread is None:
+            spread = 0.5 if tied else self.n_sites**-0.5
         self.W = nn.Parameter(spread * torch.randn(self.n_sites, hidden))
-        self.b = nn.Parameter(torch.zeros(self.n_sites))
+        self.b = nn.Parameter(torch.zeros(1 if tied else self.n_sites))
         self.c = nn.Parameter(torch.zeros(hidden))
-        self.register_buffer("base", torch.zeros(self.n_sites))
+        self.register_buffer("base", torch.zeros_like(self.b))
+        if tied:
+            sites, distance = _torus(shape)
+            self.register_buffer("displacement", sites, persistent=False)
+            self.W.data *= torch.exp(-distance).unsqueeze(-1)
 
     @torch.no_grad()
     def centre(self, spins: Tensor) -> "RBM":
@@ -56,6 +69,7 @@ class RBM(nn.Module):
         """
         rows = torch.as_tensor(spins).reshape(-1, self.n_sites)
         mean = rows.double().mean(0) * len(rows) / (len(rows) + 2)
+        mean = mean.mean(0, keepdim=True) if self.tied else mean
         self.base.copy_(mean.atanh())
         self.b.copy_(self.base)
         return self
@@ -63,6 +77,9 @@ class RBM(nn.Module):
     def distribution(self, dtype: torch.dtype | None = None) -> SpinRBM:
         """The law of the spins in plain parameters, for Pyro and for exact sums."""
         W, b, c, base = (x.to(dtype) for x in (self.W, self.b, self.c, self.base))
+        if self.tied:
+            W = W.index_select(0, self.displacement).reshape(self.n_sites, -1)
+            b, c, base = b.expand(self.n_sites), c.repeat(self.n_sites), base.expand(self.n_sites)
         return SpinRBM(W, b - W.sum(-1) / 2, c - base.tanh() @ W, validate_args=False)
 
     def free_energy(self, spins: Tensor) -> Tensor:
@@ -80,7 +97,7 @@ class RBM(nn.Module):
 
     def annealed(self, t: float, base: Tensor | None = None) -> SpinRBM:
         """From independent spins (with the data's means, after :meth:`centre`) at t = 0 to this machine."""
-        return self.distribution().annealed(t, self.base if base is None else base)
+        return self.distribution().annealed(t, self.base.expand(self.n_sites) if base is None else base)
 
     @property
     def enumerable(self) -> bool:
@@ -124,7 +141,7 @@ class RBM(nn.Module):
         law = self.distribution()
         if start is None:
             anneal = burn_in // 2
-            start = self.annealed(0.0).draw_visible(self.c.new_zeros(chains, len(self.c)), generator)
+            start = self.annealed(0.0).draw_visible(self.c.new_zeros(chains, law.n_hidden), generator)
             for i in range(anneal):
                 start = self.annealed((i + 1) / anneal).gibbs(start, 1, generator)
             burn_in -= anneal
@@ -143,6 +160,14 @@ class RBM(nn.Module):
         if spins.numel() and spins.abs().amin() != 1:  # one pass; enough to catch 0/1 data and NaN
             raise ValueError("spins must be -1 or +1, got other values; convert 0/1 data by 2 * x - 1")
         return spins
+
+
+def _torus(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The site at i - x for every pair of sites, ``(N * N,)``, and the distances from site 0, ``(N,)``."""
+    sides, sites = torch.tensor(shape), torch.arange(math.prod(shape)).reshape(shape)
+    place = torch.cartesian_prod(*(torch.arange(n) for n in shape)).reshape(-1, len(shape))
+    step = (place.unsqueeze(1) - place) % sides
+    return sites[step.unbind(-1)].flatten(), torch.minimum(place, sides - place).float().norm(dim=-1)
 
 
 build = RBM

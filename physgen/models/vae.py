@@ -1,11 +1,12 @@
 r"""Variational autoencoder of spin configurations, as a Pyro model and guide.
 
-.. math:: \epsilon \sim N(0, 1_K), \qquad z = f(\epsilon), \qquad s_i \mid z \sim \mathrm{Spin}(\theta_i(z)), \qquad
+.. math:: z = f(\epsilon), \quad \epsilon \sim N(0, 1_K), \qquad
+    s_i \mid z \sim \mathrm{Spin}(\theta_i(z)), \qquad
     q(z \mid s) = N(\mu(s), \mathrm{diag}\, \sigma^2(s)),
 
-where f is a chain of invertible affine couplings, the identity at first and learned with the rest. It lets the
-prior of z follow the posteriors of the data, which for a lattice near criticality are far from one Gaussian; with
-``flow=0`` the prior is the textbook's :math:`N(0, 1_K)`.
+where f is a chain of invertible affine couplings, the identity at first and learned with the rest. It lets
+the prior of z follow the posteriors of the data, which near criticality are together far from one Gaussian;
+with ``flow=0`` the prior is the textbook's :math:`N(0, 1_K)`.
 
 Given z the spins are independent, so every correlation between them has to pass through the latent variables.
 The read-out draws the spins; taking :math:`\mathrm{sign}\,\theta` instead would be another, colder, law.
@@ -16,7 +17,8 @@ Note:
 
 References:
     | Auto-Encoding Variational Bayes (Kingma and Welling, 2013), https://arxiv.org/abs/1312.6114
-    | Density Estimation Using Real NVP (Dinh, Sohl-Dickstein and Bengio, 2016), https://arxiv.org/abs/1605.08803
+    | Density Estimation Using Real NVP (Dinh, Sohl-Dickstein and Bengio, 2016),
+      https://arxiv.org/abs/1605.08803
     | Variational Lossy Autoencoder (Chen et al., 2016), https://arxiv.org/abs/1611.02731: the learned prior
     | Importance Weighted Autoencoders (Burda, Grosse and Salakhutdinov, 2015), https://arxiv.org/abs/1509.00519
 """
@@ -56,6 +58,8 @@ class VAE(nn.Module):
         self, shape: tuple[int, ...], latent: int = 32, hidden: int = 512, depth: int = 1, flow: int = 4
     ):
         super().__init__()
+        if latent < (2 if flow else 1):
+            raise ValueError(f"a VAE needs at least 1 latent variable, 2 with a flow, got {latent}")
         self.shape, self.n_sites, self.latent = shape, math.prod(shape), latent
         self.encoder = _perceptron(self.n_sites, hidden, 2 * latent, depth)
         self.decoder = _perceptron(latent, hidden, self.n_sites, depth)

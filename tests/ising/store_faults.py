@@ -1,16 +1,18 @@
 """Kills a writer at every single call to the disk and checks what is left. Run by test_store.py in a process.
 
 All bytes of a store pass through a few functions of ``os``. Here each of them counts; at the k-th call the
-process kills itself, before the call or, for a write, with half of the bytes written. In the mode ``power`` the
-computer loses power as well: files that were written and not flushed become empty, and renames whose folder was
-not flushed are undone.
+process kills itself, before the call or, for a write, with half of the bytes written. It leaves a second copy
+of the folder as a loss of power would: files that were written and not flushed are empty, and renames whose
+folder was not flushed are undone.
 """
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,11 +27,15 @@ SETTINGS = {"update": "metropolis", "chains": 3, "samples": 4, "burn_in": 2, "th
 BETAS = (0.5, 0.3)
 
 
+def _path(descriptor: int) -> str:
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+
 class Disk:
     """Counts the calls that change the disk and dies at the k-th."""
 
-    def __init__(self, fatal: int, power: bool) -> None:
-        self.fatal, self.power, self.calls = fatal, power, 0
+    def __init__(self, fatal: int, folder: Path, after_power_loss: Path) -> None:
+        self.fatal, self.folder, self.after_power_loss, self.calls = fatal, folder, after_power_loss, 0
         self.real = {name: getattr(os, name) for name in CHANGES}
         self.unflushed: set[str] = set()  # files whose content is not on the disk yet
         self.renames: list[tuple[str, str, bytes | None]] = []  # from, to, what was there
@@ -45,6 +51,11 @@ class Disk:
 
         return call
 
+    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            self.tick()
+        return self.real["open"](path, flags, mode)
+
     def tick(self) -> bool:
         """Counts one place to die at, and tells whether the next one is it."""
         self.calls += 1
@@ -53,16 +64,25 @@ class Disk:
         return self.calls + 1 == self.fatal
 
     def die(self) -> None:
-        if self.power:
-            for path in self.unflushed:
-                if Path(path).exists():
-                    os.truncate(path, 0)
-            for source, target, before in reversed(self.renames):
-                Path(target).rename(source) if before is None else Path(target).write_bytes(before)
+        for name, function in self.real.items():
+            setattr(os, name, function)
+        shutil.copytree(self.folder, self.after_power_loss)
+        there = {
+            path: str(path).replace(str(self.folder), str(self.after_power_loss)) for path in self.unflushed
+        }
+        for path in there.values():
+            if Path(path).exists():
+                os.truncate(path, 0)
+        for source, target, before in reversed(self.renames):
+            old, new = (
+                Path(str(p).replace(str(self.folder), str(self.after_power_loss))) for p in (source, target)
+            )
+            if new.exists():
+                new.rename(old) if before is None else new.write_bytes(before)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def pwrite(self, descriptor: int, data: memoryview, offset: int) -> int:
-        self.unflushed.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        self.unflushed.add(_path(descriptor))
         if self.tick():
             self.real["pwrite"](descriptor, data[: len(data) // 2], offset)
         self.tick()
@@ -70,7 +90,7 @@ class Disk:
 
     def fsync(self, descriptor: int) -> None:
         self.tick()
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = _path(descriptor)
         self.unflushed.discard(path)
         self.renames = [entry for entry in self.renames if str(Path(entry[1]).parent) != path]
         self.real["fsync"](descriptor)
@@ -87,6 +107,7 @@ class NeverFlushes(Disk):
 
     def fsync(self, descriptor: int) -> None:
         self.tick()
+        self.real["fsync"](descriptor)
 
 
 class RemovesFirst(Disk):
@@ -154,37 +175,37 @@ def examine(path: Path, acknowledged: list[str], expected: str) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name], "something is left behind"
 
 
-def kill_everywhere(folder: Path, power: bool, disk: type[Disk] = Disk) -> int:
+def kill_everywhere(folder: Path, disk: type[Disk] = Disk) -> int:
     """The number of places at which the writer was killed."""
-    folder.mkdir()
     reference = folder / "reference" / "runs.h5"
     before(reference)
     original = reference.read_bytes()
     scenario(reference, lambda _: None)
     expected = store.digest(reference)
     for fatal in range(1, 10_000):
-        path = folder / f"{fatal}" / "runs.h5"
-        path.parent.mkdir()
-        path.write_bytes(original)
-
-        def body(acknowledge: Callable[[str], None], path: Path = path, fatal: int = fatal) -> None:
-            disk(fatal, power).install()
-            scenario(path, acknowledge)
-
-        acknowledged, killed = forked(body)
-        try:
-            examine(path, acknowledged, expected)
-        except (AssertionError, ValueError) as error:
-            raise AssertionError(f"killed at call {fatal}, {power=}: {error}") from error
+        killed_in, no_power = folder / f"{fatal}-killed", folder / f"{fatal}-no-power"
+        killed_in.mkdir()
+        (killed_in / "runs.h5").write_bytes(original)
+        acknowledged, killed = forked(partial(_scenario_with, disk(fatal, killed_in, no_power)))
+        for place in (killed_in, no_power) if killed else (killed_in,):
+            try:
+                examine(place / "runs.h5", acknowledged, expected)
+            except (AssertionError, ValueError) as error:
+                raise AssertionError(f"{place.name}: {error}") from error
         if not killed:
             return fatal - 1
     raise AssertionError("the writer never ended")
 
 
-def is_caught(folder: Path, power: bool, disk: type[Disk]) -> bool:
+def _scenario_with(disk: Disk, acknowledge: Callable[[str], None]) -> None:
+    disk.install()
+    scenario(disk.folder / "runs.h5", acknowledge)
+
+
+def is_caught(folder: Path, disk: type[Disk]) -> bool:
     """Whether the examination notices a planted bug."""
     try:
-        kill_everywhere(folder, power, disk)
+        kill_everywhere(folder, disk)
     except AssertionError:
         return True
     return False
@@ -210,10 +231,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     results = {
-        "kill": kill_everywhere(place / "kill", power=False),
-        "power": kill_everywhere(place / "power", power=True),
-        "removes first": is_caught(place / "first", False, RemovesFirst),
-        "never flushes": is_caught(place / "never", True, NeverFlushes),
+        "places": kill_everywhere(place / "all"),
+        "removes first": is_caught(place / "first", RemovesFirst),
+        "never flushes": is_caught(place / "never", NeverFlushes),
         "together": append_together(place),
     }
     sys.stdout.write(json.dumps(results))

@@ -40,8 +40,7 @@ def test_estimates_are_unbiased_and_their_intervals_cover():
     assert abs(ratio.mean() - 1) < 3 * ratio.std() / math.sqrt(200)
     assert 0.60 <= (sigmas < 1).mean() <= 0.76
     assert 0.91 <= (sigmas < 2).mean() <= 0.98
-    naive = sigmas * math.sqrt(100)  # the error of the weights instead of that of their mean
-    assert (naive / 10 / 10 < 1).mean() > 0.98, "an error bar ten times too wide must be noticed"
+    assert not 0.60 <= (sigmas < 2).mean() <= 0.76, "error bars twice too wide must be noticed"
 
 
 def test_a_wrong_path_is_noticed():
@@ -50,7 +49,7 @@ def test_a_wrong_path_is_noticed():
     exact = rbm.log_partition()
     path = torch.linspace(0, 1, 13)
     v = rbm.annealed(0.0).draw_visible(torch.zeros(4000, 10, dtype=torch.float64), generator())
-    start = float(rbm.annealed(0.0).log_partition_uncoupled())
+    start = rbm.annealed(0.0).log_partition_uncoupled().item()
     right = ais.log_weights(rbm, v, path, generator(1))
     wrong = torch.zeros_like(right)
     for here, there in zip(path[:-1].tolist(), path[1:].tolist(), strict=True):
@@ -76,7 +75,7 @@ def test_forward_and_reverse_enclose_the_exact_value(seed):
     path = torch.linspace(0, 1, 7)
     start = rbm.annealed(0.0)
     v = start.draw_visible(torch.zeros(500, 10, dtype=torch.float64), generator())
-    z0 = float(start.log_partition_uncoupled())
+    z0 = start.log_partition_uncoupled().item()
     assert z0 + ais.log_weights(rbm, v, path, generator()).mean() < exact  # Jensen
     assert z0 - ais.log_weights(rbm, samples, path.flip(0), generator()).mean() > exact
 

@@ -1,0 +1,157 @@
+"""Figures say what they show, and show everything that they are given."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from ising.stats import Estimate
+from physgen import plots, report
+from physgen.comparison import NOISE_FLOOR, Comparison, Sample
+from physgen.divergence import FORWARD, REVERSE, Divergence
+from physgen.train import Record
+
+SYMBOLS = {"energy": "e", "u4": "U₄"}
+
+
+def sample(rng, shape=(4, 4), energy=-1.0):
+    values = {"energy": Estimate(energy, 0.01), "u4": Estimate(0.5, 0.02)}
+    series = rng.integers(-8, 9, size=(4, 50)) / 8
+    g = tuple(Estimate(0.5**r, 0.01) for r in range(3))
+    return Sample(series, series, values, g, rng.choice([-1, 1], size=(8, *shape)))
+
+
+def comparison(T, *divergences, name="", shape=(4, 4), energy=-1.0, exact=None):
+    rng = np.random.default_rng(0)
+    target = {"lattice": "square", "size": [4], "pbc": [True, True], "J": 1.0, "h": 0.0}
+    return Comparison(
+        name=name,
+        target=target,
+        beta=1 / T,
+        shape=shape,
+        divergences=divergences,
+        ess=None,
+        model=sample(rng, shape, energy),
+        monte_carlo=sample(rng, shape),
+        symbols=SYMBOLS,
+        exact={"energy": -1.0} if exact is None else exact,
+        joint=None,
+    )
+
+
+def axes():
+    return Figure().subplots()
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def by_temperature():
+    return {f"{name} {T}": comparison(T, name=name) for name in ("MADE", "VAE") for T in (1.8, 3.0)}
+
+
+def test_an_observable_has_points_errors_units_and_its_exact_curve():
+    T = np.linspace(1.5, 3.5, 9)
+    figure = plots.observable_with_pulls(Figure(), by_temperature(), "energy", (T, -2 + 0.1 * T))
+    above, below = figure.axes
+    assert texts(above) == ["exact", "Monte Carlo", "MADE", "VAE"]
+    assert len(above.containers) == 3  # error bars of Monte Carlo and of two models
+    assert all(len(c.lines[0].get_xdata()) == 2 for c in above.containers)
+    assert above.get_ylabel() == "energy per site e"
+    assert "J / k" in below.get_xlabel()
+    assert below.get_ylabel() == "z (exact)"
+
+
+def test_exact_points_are_marked_where_there_is_no_curve():
+    assert "exact" in plots.observable(axes(), by_temperature(), "energy").get_legend_handles_labels()[1]
+    assert "exact" not in plots.observable(axes(), by_temperature(), "u4").get_legend_handles_labels()[1]
+    assert plots.pulls(axes(), by_temperature(), "u4").get_ylabel() == "z (MC)"
+
+
+@pytest.mark.parametrize("energy", [-1.0, -1.5, 7.0, 1e6, math.inf])
+def test_no_pull_is_outside_of_the_frame(energy):
+    ax = plots.pulls(axes(), {"bad": comparison(2.0, energy=energy)}, "energy")
+    low, high = ax.get_ylim()
+    drawn = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() != "None"])
+    assert len(drawn) == 2  # the model and Monte Carlo
+    assert low <= drawn.min() <= drawn.max() <= high
+
+
+@pytest.mark.parametrize("of", ["e", "m"])
+def test_a_histogram_has_unit_area_and_every_model(of):
+    ax = plots.histogram(axes(), {"MADE": comparison(2.0), "VAE": comparison(2.0)}, of)
+    assert texts(ax) == ["Monte Carlo", "MADE", "VAE"]
+    values = np.random.default_rng(1).integers(-8, 9, size=1000) / 8
+    edges = plots._aligned_edges(values)
+    assert np.histogram(values, edges)[0].sum() == 1000
+    assert len(edges) == 18  # one bin for each of 17 values, with its value in the middle
+    assert edges[0] == pytest.approx(-1 - 1 / 16)
+    assert len(plots._aligned_edges(np.array([0.25]))) == 2
+
+
+def test_correlations_have_error_bars():
+    ax = plots.correlation(axes(), {"MADE": comparison(2.0), NOISE_FLOOR: comparison(2.0)})
+    assert texts(ax) == ["Monte Carlo", "MADE"]
+    assert "r" in ax.get_xlabel()
+    open_edges = dataclasses.replace(comparison(2.0).model, correlation=())
+    assert not plots.correlation(
+        axes(), {"x": dataclasses.replace(comparison(2.0), model=open_edges, monte_carlo=None)}
+    ).containers
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (16,), (3, 3, 3)])
+def test_configurations_of_any_dimension(shape):
+    rows = {"MADE": comparison(2.0, shape=shape), NOISE_FLOOR: comparison(2.0, shape=shape)}
+    figure = plots.configurations(Figure(), rows, count=3)
+    assert len(figure.axes) == 6
+    assert [ax.get_title(loc="left") for ax in figure.axes[::3]] == ["Monte Carlo", "MADE"]
+    assert all(len(ax.images) == 1 for ax in figure.axes)
+
+
+def test_every_divergence_is_drawn_whatever_its_value():
+    kinds = {
+        "good": Divergence(FORWARD, "exact", Estimate(1e-4, 0.0)),
+        "zero": Divergence(FORWARD, "estimated", Estimate(-1e-4, 2e-4)),
+        "bad": Divergence(REVERSE, "estimated", Estimate(3.0, 0.1)),
+        "bound": Divergence(FORWARD, "bound", Estimate(0.1, 0.01)),
+    }
+    rows = {label: comparison(2.0, d) for label, d in kinds.items()} | {"none": comparison(2.0)}
+    ax = plots.divergences(axes(), rows)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == list(rows)
+    positions = sorted(round(float(c.lines[0].get_ydata()[0])) for c in ax.containers)
+    assert positions == [0, 1, 2, 3]
+    low, high = ax.get_xlim()
+    assert all(low < c.lines[0].get_xdata()[0] < high for c in ax.containers)
+    markers = {round(float(c.lines[0].get_ydata()[0])): c.lines[0].get_marker() for c in ax.containers}
+    assert markers[3] == "<" != markers[0]
+    assert "nats per site" in ax.get_xlabel()
+
+
+def test_the_noise_floor_is_shaded():
+    floor = comparison(2.0, Divergence(FORWARD, "histogram", Estimate(0.001, 0.002), "m"), name=NOISE_FLOOR)
+    rows = {
+        "GAN": comparison(2.0, Divergence(FORWARD, "histogram", Estimate(0.5, 0.1), "m")),
+        NOISE_FLOOR: floor,
+    }
+    ax = plots.divergences(axes(), rows, "m")
+    assert "noise floor" in texts(ax)
+    assert "nats, histogram of m" in ax.get_xlabel()
+
+
+def test_training_curves():
+    records = {
+        "MADE": [Record(i, 0.0, {"loss": 1 / i}) for i in (1, 2, 3)],
+        "VAE": [Record(1, 0.0, {"elbo": 2.0})],
+    }
+    ax = plots.training(axes(), records, "loss")
+    assert texts(ax) == ["MADE"]
+    assert ax.get_xlabel() == "training step"
+
+
+def test_pyplot_is_never_imported():
+    sources = [Path(module.__file__).read_text() for module in (plots, report)]
+    assert not any("import matplotlib.pyplot" in s or "import pyplot" in s for s in sources)
