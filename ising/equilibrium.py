@@ -39,7 +39,8 @@ def halves_z(series: np.ndarray) -> float:
     difference = series[:, : n // 2].mean(1) - series[:, n - n // 2 :].mean(1)
     error = difference.std(ddof=1) / math.sqrt(chains)
     if error <= 1e-12 * np.abs(series).max():
-        return 0.0 if abs(difference.mean()) <= 1e-12 * np.abs(series).max() else math.inf
+        mean = float(difference.mean())
+        return math.copysign(math.inf, mean) if abs(mean) > 1e-12 * np.abs(series).max() else 0.0
     t = float(difference.mean() / error)
     return math.copysign(float(norm.isf(stdtr(chains - 1, -abs(t)))), t)
 

@@ -187,6 +187,7 @@ def stream(
         segment=segment,
     )
     check_start(start)
+    check_device(device)
     updates.get(update)
     asked = Settings(
         model=model.describe(),
@@ -275,6 +276,12 @@ def check_start(start: str) -> None:
         raise ValueError(
             f"start must be 'random' (infinite temperature) or 'ordered' (all up), got {start!r}"
         )
+
+
+def check_device(device: str) -> None:
+    kind = str(device).split(":")[0]
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"device must be 'cpu', or 'cuda' where torch finds a GPU, got {str(device)!r}")
 
 
 def initial_spins(start: str, chains: int, n_sites: int, seed: np.random.SeedSequence) -> np.ndarray:

@@ -24,7 +24,7 @@ from . import kernels, updates
 from .equilibrium import Pilot, pilot, warn_if_unsettled
 from .model import Ising, check_beta
 from .run import Run
-from .simulate import check_counts, check_start, initial_spins
+from .simulate import check_counts, check_device, check_start, initial_spins
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,7 @@ def simulate(
     began = time.perf_counter()
     check_counts(samples=samples, chains=chains, seed=seed, threads=threads, burn_in=burn_in, thin=thin)
     check_start(start)
+    check_device(device)
     steps = np.diff([check_beta(beta) for beta in betas])
     if not len(betas) or not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(f"betas must rise or fall from one to the next, got {list(betas)}; sort them")

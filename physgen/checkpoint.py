@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,17 +64,17 @@ def save(folder: str | Path, model: nn.Module, step: Step, batches: Batches, at:
     files[MANIFEST] = json.dumps(manifest, indent=1).encode()
 
     parent = Path(folder) / "checkpoints"
-    temporary = parent / f".writing-{os.getpid()}"
+    temporary = parent / ".writing"
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a kill
         temporary.mkdir()
         for name, data in files.items():
             _write(temporary / name, data)
         _sync(temporary)
         older = _complete(parent)
-        target = parent / f"{at:08d}"
-        same = sum(path.name.split(".")[0] == target.name for path in older)
-        target = target.with_suffix(f".{same}") if same else target
+        last = max((again for number, again in map(_number, older) if number == at), default=-1)
+        target = parent / (f"{at:08d}.{last + 1}" if last >= 0 else f"{at:08d}")
         temporary.rename(target)
         _sync(parent)
     except OSError as error:
@@ -84,7 +85,7 @@ def save(folder: str | Path, model: nn.Module, step: Step, batches: Batches, at:
             f"folder and resume, the checkpoint before is intact",
             str(parent),
         ) from error
-    for path in (*older, *parent.glob(".writing-*")):
+    for path in older:
         shutil.rmtree(path, ignore_errors=True)
     return target
 
@@ -96,7 +97,12 @@ def restore(folder: str | Path, model: nn.Module, step: Step, batches: Batches) 
         raise CheckpointError(
             f"{folder} holds {manifest['recipe']}, this model is {_recipe(model)}; build it the same way"
         )
-    state = torch.load(io.BytesIO(files[STATE]), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(files[STATE]), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{STATE} in {folder} holds more than tensors and plain values, so it is not read; train again"
+        ) from error
     batches.load_state_dict(state["batches"])
     model.load_state_dict(safetensors.torch.load(files[WEIGHTS]))
     step.load_state_dict(state["step"])
@@ -129,8 +135,10 @@ def _complete(parent: Path) -> list[Path]:
     return [p for p in parent.glob("[0-9]*") if (p / MANIFEST).is_file()]
 
 
-def _number(path: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in path.name.split("."))
+def _number(path: Path) -> tuple[int, int]:
+    """Step and repetition: ``00000500.1`` is (500, 1)."""
+    step, _, repetition = path.name.partition(".")
+    return int(step), int(repetition or 0)
 
 
 def _recipe(model: nn.Module) -> dict[str, Any]:

@@ -73,6 +73,14 @@ def against_boltzmann(
         log_z: The model's own log partition function, where it has been estimated before.
         held_out: Chains of the run that the model was not trained on: KL(p‖q) is averaged over these alone.
         seed: Of everything drawn here; the global generator is left as it was.
+
+    Example:
+        >>> from ising import Ising, lattices
+        >>> from physgen import models
+        >>> made = models.build("made", (4, 4), hidden=16)
+        >>> result = against_boltzmann(made, Ising(lattices.square(4)), beta=0.3)
+        >>> [(d.direction, d.kind) for d in result.divergences]
+        [('KL(p‖q)', 'exact'), ('KL(q‖p)', 'exact')]
     """
     beta = check_beta(beta)
     _check_run(run, target, beta)

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ class Comparison:
     """
 
     name: str
-    target: dict[str, object]
+    target: dict[str, Any]
     beta: float
     shape: tuple[int, ...]
     divergences: tuple[Divergence, ...]
@@ -208,7 +209,7 @@ def _title(comparison: Comparison) -> str:
         else f"{name} given per {unit}"
         for name, unit in (("J", "bond"), ("h", "site"))
     )
-    edges = "" if all(target["pbc"]) else ", open" if not any(target["pbc"]) else ", partly open"  # type: ignore[call-overload]
+    edges = "" if all(target["pbc"]) else ", open" if not any(target["pbc"]) else ", partly open"
     return f"{target['lattice']} {size}{edges}, {J}, {h}, T = {comparison.temperature:.4g}"
 
 

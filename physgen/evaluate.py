@@ -7,6 +7,7 @@ Structural, not inherited: a model is used through whatever it has of ``log_prob
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,12 +36,12 @@ def evaluation(model: nn.Module, seed: int) -> Iterator[None]:
             model.train(training)
 
 
-def _home(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+def _home(model: Any) -> tuple[torch.device, torch.dtype]:
     first = next(model.parameters(), torch.zeros(()))
     return first.device, first.dtype
 
 
-def draw(model: nn.Module, samples: int, n_sites: int, energy: Callable[[Tensor], Tensor]) -> np.ndarray:
+def draw(model: Any, samples: int, n_sites: int, energy: Callable[[Tensor], Tensor]) -> np.ndarray:
     """Configurations ``(chains, n, N)`` int8; independent samples are one chain.
 
     Arguments:
@@ -51,6 +52,10 @@ def draw(model: nn.Module, samples: int, n_sites: int, energy: Callable[[Tensor]
     """
     if samples < 1:
         raise ValueError(f"a comparison needs at least one sample of the model, got samples = {samples}")
+    if not (hasattr(model, "sample") or hasattr(model, "sample_chains")):
+        raise ValueError(
+            f"{type(model).__name__} cannot be compared: it has neither sample nor sample_chains"
+        )
     if hasattr(model, "sample_chains") and not getattr(model, "enumerable", False):
         spins = _draw_chains(model, samples, energy)
     else:
@@ -66,7 +71,7 @@ def draw(model: nn.Module, samples: int, n_sites: int, energy: Callable[[Tensor]
     return spins.to("cpu", torch.int8).numpy()
 
 
-def _draw_chains(model: nn.Module, samples: int, energy: Callable[[Tensor], Tensor]) -> Tensor:
+def _draw_chains(model: Any, samples: int, energy: Callable[[Tensor], Tensor]) -> Tensor:
     """Markov chains, thinned by twice the autocorrelation time of a pilot (at most ``MAX_THIN``)."""
     chains = min(MODEL_CHAINS, samples)
     pilot = model.sample_chains(chains, PILOT)
@@ -75,7 +80,7 @@ def _draw_chains(model: nn.Module, samples: int, energy: Callable[[Tensor], Tens
     return model.sample_chains(chains, math.ceil(samples / chains), thin=thin, burn_in=0, start=pilot[:, -1])
 
 
-def log_values(function: Callable[[Tensor], Tensor], model: nn.Module, spins: np.ndarray) -> np.ndarray:
+def log_values(function: Callable[[Tensor], Tensor], model: Any, spins: np.ndarray) -> np.ndarray:
     """``function`` of ``(*, N)`` spins in batches, float64 nats ``(*,)``."""
     device, dtype = _home(model)
     flat = torch.from_numpy(spins.reshape(-1, spins.shape[-1]))
@@ -83,14 +88,14 @@ def log_values(function: Callable[[Tensor], Tensor], model: nn.Module, spins: np
     return torch.cat(values).numpy().reshape(spins.shape[:-1])
 
 
-def log_density(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
+def log_density(model: Any) -> Callable[[Tensor], Tensor] | None:
     """Log q of the model, up to a constant if it only knows its free energy."""
     if hasattr(model, "log_prob"):
         return model.log_prob
     return (lambda x: -model.free_energy(x)) if hasattr(model, "free_energy") else None
 
 
-def log_partition(model: nn.Module, seed: int) -> Estimate:
+def log_partition(model: Any, seed: int) -> Estimate:
     """Of a normalised model 0; else the exact sum where the model can do it, annealed where not."""
     if hasattr(model, "log_prob"):
         return Estimate(0.0, 0.0)
@@ -100,7 +105,7 @@ def log_partition(model: nn.Module, seed: int) -> Estimate:
     return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
 
 
-def repeated_bounds(model: nn.Module, states: np.ndarray) -> np.ndarray:
+def repeated_bounds(model: Any, states: np.ndarray) -> np.ndarray:
     """Independent unbiased estimates of q, as logarithms ``(REPEATS, *)``, of ``(*, N)`` configurations."""
     return np.stack(
         [log_values(lambda x: model.log_prob_bound(x, REPEAT_DRAWS), model, states) for _ in range(REPEATS)]

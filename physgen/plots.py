@@ -6,13 +6,14 @@ shows one temperature expects them all at that temperature. Nothing here uses py
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from .comparison import FAR, NOISE_FLOOR, Comparison, Sample, groups
+from .comparison import FAR, NOISE_FLOOR, Comparison, Row, Sample, groups
 from .divergence import FORWARD, REVERSE, Divergence
 from .train import Record
 
@@ -38,8 +39,13 @@ LABELS = {
 }
 
 
-def styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour and marker of each model, the same wherever the labels are the same; the noise floor grey."""
+def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each model, the same wherever the labels are the same; the noise floor grey.
+
+    Example:
+        >>> styles(["MADE", "VAE"])["VAE"]["color"]
+        '#D55E00'
+    """
     models = [label for label in dict.fromkeys(labels) if label != NOISE_FLOOR]
     found = {
         label: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
@@ -70,10 +76,9 @@ def observable(
         known = sorted({(c.temperature, c.exact[name]) for c in every if name in c.exact})
         if known:
             ax.plot(*zip(*known, strict=True), "_", color=EXACT, markersize=16, label="exact", zorder=1)
-    runs = sorted({c.temperature: c for c in every if c.monte_carlo is not None}.items())
-    if runs:
-        values = [c.reference[name].model for _, c in runs]
-        _errorbars(ax, [t for t, _ in runs], values, color=MONTE_CARLO, marker="o", label="Monte Carlo")
+    if runs := _runs(points, name):
+        values = [row.model for row in runs.values()]
+        _errorbars(ax, runs, values, color=MONTE_CARLO, marker="o", label="Monte Carlo")
     looks, shift = styles(points), _shifts(points, [c.temperature for c in every])
     for label, found in points.items():
         if label != NOISE_FLOOR:
@@ -95,11 +100,12 @@ def pulls(ax: Axes, comparisons: Mapping[str, Comparison], name: str) -> Axes:
     looks, shift = styles(points), _shifts(points, [c.temperature for c in every])
     exact = all(name in c.exact for c in every)
     ax.axhspan(-1, 1, color="#e8e8e8", zorder=0)
-    for z in (-FAR, FAR):
-        ax.axhline(z, color="#bbbbbb", linewidth=0.8, linestyle=":", zorder=0)
+    for limit in (-FAR, FAR):
+        ax.axhline(limit, color="#bbbbbb", linewidth=0.8, linestyle=":", zorder=0)
     if exact:
-        runs = {c.temperature: c.reference[name].z_exact for c in every if c.reference}
-        ax.plot(list(runs), _finite(runs.values()), "o", color=MONTE_CARLO, markersize=4)
+        runs = _runs(points, name)
+        z = _finite(row.z_exact for row in runs.values())
+        ax.plot(list(runs), z, "o", color=MONTE_CARLO, markersize=4)
     for label, found in points.items():
         if label != NOISE_FLOOR:
             rows = [c.observables[name] for c in found]
@@ -143,7 +149,7 @@ def histogram(ax: Axes, comparisons: Mapping[str, Comparison], of: str = "m") ->
     values = {label: _series(sample, of) for label, sample in samples.items()}
     if reference is not None:
         values["Monte Carlo"] = _series(reference, of)
-    edges = _aligned_edges(np.concatenate(list(values.values())))
+    edges = _aligned_edges(np.concatenate(list(values.values()))).tolist()
     looks = styles(comparisons)
     if reference is not None:
         ax.hist(
@@ -255,6 +261,12 @@ def _by_label(comparisons: Mapping[str, Comparison]) -> dict[str, list[Compariso
         for label, comparison in group.rows.items():
             found.setdefault(label, []).append(comparison)
     return found
+
+
+def _runs(points: Mapping[str, list[Comparison]], name: str) -> dict[float, Row]:
+    """The Monte Carlo value at each temperature, of whole runs and not of their halves."""
+    whole = [c for label, found in points.items() if label != NOISE_FLOOR for c in found if c.monte_carlo]
+    return {c.temperature: c.reference[name] for c in sorted(whole, key=lambda c: c.temperature)}
 
 
 def _shifts(labels: Iterable[str], temperatures: list[float]) -> dict[str, float]:

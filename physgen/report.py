@@ -79,13 +79,14 @@ def _by_hamiltonian(comparisons: Mapping[str, Comparison]) -> list[list[Group]]:
 
 
 def _section(found: list[Group]) -> Section:
-    everything = {f"{i} {label}": c for i, g in enumerate(found) for label, c in g.rows.items()}
+    finite = [g for g in found if g.first.beta > 0]
+    everything = {f"{i} {label}": c for i, g in enumerate(finite) for label, c in g.rows.items()}
     return Section(
         title=found[0].title.rpartition(", T =")[0],
         groups=found,
         notes=_notes(found),
         pictures=[_pictures(group) for group in found],
-        observables=_against_temperature(everything) if len(found) > 1 else [],
+        observables=_against_temperature(everything) if len(finite) > 1 else [],
     )
 
 

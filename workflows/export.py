@@ -1,7 +1,8 @@
 """Export configurations for other programs: a numpy archive, or HDF5 as the rbms package reads it.
 
-npz holds spins (int8, -1 or +1, one row per configuration), beta, energy and magnetisation (totals), run,
-chain and sample, and shape. rbms holds samples (0 or 1) and labels (inverse temperature).
+npz holds spins (int8, -1 or +1, one row per configuration), beta, energy and
+magnetisation (totals), run, chain and sample, and shape. rbms holds samples
+(0 or 1) and labels (inverse temperature).
 
 Example:
 

@@ -1,8 +1,8 @@
 """Show what a file of configurations holds: Hamiltonian, runs, error bars, seeds, versions.
 
-The whole file is verified against its SHA-256 first. tau is the integrated autocorrelation time in samples
-(1/2 where they are independent), the larger of e and |m|; the number in brackets is one standard error of
-the last digits.
+The whole file is verified against its SHA-256 first. tau is the integrated
+autocorrelation time in samples (1/2 where they are independent), the larger of
+e and |m|; the number in brackets is one standard error of the last digits.
 
 Example:
 

@@ -56,12 +56,14 @@ def log_z(model: Ising, beta: float) -> float | None:
     if lattice.name == "chain":
         return chain_log_z(lattice.n_sites, beta, model.J, model.h, pbc=lattice.pbc[0])
     if J is not None and h == 0 and _is_torus(model):
+        Lx, Ly = lattice.shape
         if not _is_frustrated(lattice.shape, J):
-            return kaufman_log_z(*lattice.shape, beta, J)
+            return kaufman_log_z(Lx, Ly, beta, J)
         if lattice.n_sites <= _FRUSTRATED_SITES:
-            return beale_log_z(*lattice.shape, beta, J)
+            return beale_log_z(Lx, Ly, beta, J)
     if J is not None and h is not None and _is_strip(model):
-        return strip_log_z(*lattice.shape, beta, J, h, pbc=lattice.pbc)
+        Lx, Ly = lattice.shape
+        return strip_log_z(Lx, Ly, beta, J, h, pbc=lattice.pbc)
     return log_partition(model, beta) if lattice.n_sites <= MAX_SITES else None
 
 
@@ -75,14 +77,15 @@ def _energetic(model: Ising, beta: float) -> dict[str, float]:
         }
     if J is None or _uniform(model.site_fields) != 0 or not _is_torus(model):
         return {}
+    Lx, Ly = lattice.shape
     if not _is_frustrated(lattice.shape, J):
         return {
-            "energy": kaufman_energy(*lattice.shape, beta, J),
-            "specific_heat": kaufman_specific_heat(*lattice.shape, beta, J),
+            "energy": kaufman_energy(Lx, Ly, beta, J),
+            "specific_heat": kaufman_specific_heat(Lx, Ly, beta, J),
         }
     if lattice.n_sites > _FRUSTRATED_SITES:
         return {}
-    energies, p = energy_distribution(*lattice.shape, beta, J)
+    energies, p = energy_distribution(Lx, Ly, beta, J)
     mean = float(energies @ p)
     return {
         "energy": mean / lattice.n_sites,
@@ -98,7 +101,8 @@ def _magnetic(model: Ising, beta: float) -> dict[str, float]:
     if lattice.name == "chain" and lattice.n_sites <= _RING_SITES:
         M, p = strip_magnetisation(1, lattice.n_sites, beta, J, h, pbc=(False, lattice.pbc[0]))
     elif _is_strip(model):
-        M, p = strip_magnetisation(*lattice.shape, beta, J, h, pbc=lattice.pbc)
+        Lx, Ly = lattice.shape
+        M, p = strip_magnetisation(Lx, Ly, beta, J, h, pbc=lattice.pbc)
     else:
         return {}
     m = M / lattice.n_sites

@@ -19,7 +19,7 @@ References:
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +29,9 @@ from ..model import check_beta
 class Jet(NamedTuple):
     """A function of beta with its first and second derivative, numbers or arrays."""
 
-    value: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    value: Any
+    first: Any
+    second: Any
 
 
 def kaufman_log_z(Lx: int, Ly: int, beta: float, J: float = 1.0, J_y: float | None = None) -> float:
@@ -115,7 +115,7 @@ def _log_z(Lx: int, Ly: int, beta: float, J: float, J_y: float | None) -> Jet:
     J_x, J_y = _ferromagnetic(Lx, Ly, J, J if J_y is None else J_y)
     n_sites = Lx * Ly
     if beta == 0:
-        return Jet(n_sites * math.log(2), 0.0, 2.0 * n_sites * (J_x**2 + J_y**2) / 2)
+        return Jet(n_sites * math.log(2), 0.0, n_sites * (J_x**2 + J_y**2))
     odd = mode_energies(np.pi * np.arange(1, 2 * Ly, 2) / Ly, beta, J_x, J_y)
     even = mode_energies(np.pi * np.arange(2, 2 * Ly, 2) / Ly, beta, J_x, J_y)
     zero = _lowest_mode(beta, J_x, J_y)

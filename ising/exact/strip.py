@@ -22,7 +22,7 @@ def strip_magnetisation(
     J: float = 1.0,
     h: float = 0.0,
     *,
-    pbc: bool | tuple[bool, bool] = True,
+    pbc: bool | tuple[bool, ...] = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Values of the total magnetisation M = -N, -N + 2, …, N and their probabilities, each ``(N + 1,)``.
 
@@ -52,7 +52,7 @@ def strip_log_z(
     J: float = 1.0,
     h: float = 0.0,
     *,
-    pbc: bool | tuple[bool, bool] = True,
+    pbc: bool | tuple[bool, ...] = True,
 ) -> float:
     r""":math:`\log Z` in nats, with a field and open sides too; arguments as :func:`strip_magnetisation`.
 
@@ -67,7 +67,7 @@ def strip_log_z(
 
 @functools.lru_cache(maxsize=64)
 def _log_weights(
-    Lx: int, Ly: int, beta: float, J: float, h: float, pbc: bool | tuple[bool, bool]
+    Lx: int, Ly: int, beta: float, J: float, h: float, pbc: bool | tuple[bool, ...]
 ) -> np.ndarray:
     """Log of the Boltzmann weight of all states with k = 0 … N spins up."""
     axes = (pbc, pbc) if isinstance(pbc, bool) else pbc

@@ -128,23 +128,12 @@ def entries(path: str | Path, *, beta: float | None = None) -> Iterator[list[Ent
             file = h5py.File(source, "r")
         with file:
             with parsing(path):
-                _check_version(file, path)
-                found = read_entries(file, path, budget=source.size())
+                found = read_entries(file, KIND, VERSION, budget=source.size())
             chosen = [e for e in found if beta is None or math.isclose(e.head.beta, beta, rel_tol=1e-9)]
-            if not found:
-                raise StoreError(f"{path} holds no runs; it is not a valid store")
             if not chosen:
                 present = ", ".join(f"{value:.12g}" for value in sorted({e.head.beta for e in found}))
                 raise StoreError(f"{path} has no run at beta = {beta:.12g}; choose one of {present}")
             yield chosen
-
-
-def _check_version(file: h5py.File, path: Path) -> None:
-    found = tuple(file.attrs.get(name) for name in ("format", "version"))
-    if found != (KIND.encode(), VERSION):
-        raise StoreError(
-            f"{path}: format and version are {found} inside, {(KIND, VERSION)} outside; not a valid store"
-        )
 
 
 def _addition(run: Run) -> Addition:
@@ -170,7 +159,7 @@ def _add(file: h5py.File, path: Path, addition: Addition) -> str:
         file.attrs.update({"format": np.bytes_(KIND), "version": VERSION, "shape": head.shape})
         file["model"] = np.bytes_(json.dumps(head.model, sort_keys=True))
         file.create_group("runs")
-    model, shape = read_header(file, path)
+    model, shape = read_header(file)
     before, now = model | {"shape": list(shape)}, head.model | {"shape": list(head.shape)}
     for name, there, here in _differences(before, now):
         raise StoreError(

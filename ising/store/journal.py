@@ -58,8 +58,7 @@ class Journal:
         sealed.make_folder(self.folder)
         with sealed.replaced(path, KIND, VERSION) as file:
             file.seek(sealed.HEADER)
-            for part in _encoded(segment, seconds):
-                file.write(part)
+            file.write(_encoded(segment, seconds))
 
     def segments(self, key: str) -> Iterator[Segment]:
         """The segments kept under ``key``, from the first up to the first that is not there."""
@@ -156,7 +155,7 @@ class Journal:
             self.folder.rmdir()
 
 
-def _encoded(segment: Segment, seconds: float) -> Iterator[bytes | memoryview]:
+def _encoded(segment: Segment, seconds: float) -> bytes:
     arrays = {
         "spins": pack(segment.spins),
         "energies": segment.energies,
@@ -170,9 +169,7 @@ def _encoded(segment: Segment, seconds: float) -> Iterator[bytes | memoryview]:
     about = {name: getattr(segment, name) for name in ("index", "first", "done")}
     about |= {"seconds": seconds, "n_sites": segment.spins.shape[2], "settings": asdict(segment.settings)}
     about["arrays"] = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
-    yield json.dumps(about).encode() + b"\n"
-    for array in arrays.values():
-        yield array.tobytes()
+    return b"".join([json.dumps(about).encode() + b"\n", *(array.tobytes() for array in arrays.values())])
 
 
 def _decoded(payload: bytes, path: Path) -> tuple[Segment, float]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,15 +20,7 @@ import numpy as np
 from .sealed import StoreError
 
 CHUNK = 1 << 19  # bytes of a chunk, about
-ATTRIBUTES = {
-    "beta": "f",
-    "update": "S",
-    "seed": "S",
-    "burn_in": "iu",
-    "thin": "iu",
-    "key": "S",
-    "content_sha256": "S",
-}
+ATTRIBUTES = {"beta": "f", "update": "S", "seed": "S", "burn_in": "iu", "thin": "iu", "content_sha256": "S"}
 
 Block = tuple[np.ndarray, np.ndarray, np.ndarray]  # packed spins, energies, magnetisations along time
 
@@ -151,136 +144,122 @@ def _equal_parts(length: int, most: int) -> int:
     return -(-length // -(-length // max(1, most)))
 
 
-def read_header(file: h5py.File, path: Path) -> tuple[dict[str, object], tuple[int, ...]]:
+def read_header(file: h5py.File) -> tuple[dict[str, object], tuple[int, ...]]:
     """Model and shape, from the root."""
-    model = _json(file, "model", path)
+    model = _json(file, "model")
     shape = file.attrs.get_id("shape")
     if shape.dtype.kind not in "iu" or len(shape.shape) != 1 or not 1 <= shape.shape[0] <= 8:
-        raise StoreError(f"{path}: shape is not a short list of whole numbers; the file is not a valid store")
+        raise ValueError("shape is not a short list of whole numbers")
     sides = tuple(int(side) for side in file.attrs["shape"])
     if min(sides) < 1:
-        raise StoreError(
-            f"{path}: the sides of the lattice must be >= 1, got {sides}; the file is not a valid store"
-        )
+        raise ValueError(f"the sides of the lattice must be >= 1, got {sides}")
     return model, sides
 
 
-def read_entries(file: h5py.File, path: Path, budget: int) -> list[Entry]:
-    """Every run, in the order written, after checking that all together fit into ``budget`` bytes."""
-    model, shape = read_header(file, path)
-    runs = _member(file, "runs", h5py.Group, path)
+def read_entries(file: h5py.File, kind: str, version: int, budget: int) -> list[Entry]:
+    """Every run, in the order written, after checking that all together fit into ``budget`` bytes.
+
+    Raises:
+        ValueError: Or what else h5py raises where the content is not as specified; see :func:`parsing`.
+    """
+    found = _attribute(file, "format", "S"), _attribute(file, "version", "iu")
+    if found != (kind, version):
+        raise ValueError(f"format and version inside are {found}, {(kind, version)} outside")
+    model, shape = read_header(file)
+    runs = _member(file, "runs", h5py.Group)
     entries = []
-    for name in sorted(runs):
+    for name in runs:
         if not re.fullmatch(r"\d{4,9}", name):
-            raise StoreError(f"{path}: /runs/{name[:40]} is not a run; the file is not a valid store")
-        entry = _entry(_member(runs, name, h5py.Group, path), model, shape, path)
+            raise ValueError(f"/runs/{name[:40]} is not the number of a run")
+        entry = _entry(_member(runs, name, h5py.Group), model, shape)
         budget -= sum(dataset.size * dataset.dtype.itemsize for dataset in entry.datasets())
         if budget < 0:
-            raise StoreError(
-                f"{path} declares more numbers than it has bytes; it is not a valid store, do not trust it"
-            )
+            raise ValueError("it declares more numbers than it has bytes")
         entries.append(entry)
+    if not entries:
+        raise ValueError("it holds no runs")
     return sorted(entries, key=lambda entry: entry.number)
 
 
-def _entry(group: h5py.Group, model: dict[str, object], shape: tuple[int, ...], path: Path) -> Entry:
-    values = {name: _attribute(group, name, kinds, path) for name, kinds in ATTRIBUTES.items()}
+def _entry(group: h5py.Group, model: dict[str, object], shape: tuple[int, ...]) -> Entry:
+    values = {name: _attribute(group, name, kinds) for name, kinds in ATTRIBUTES.items()}
+    values |= {
+        "seed": int(values["seed"]),
+        "key": _attribute(group, "key", "S") if "key" in group.attrs else "",
+    }
     content_sha256 = values.pop("content_sha256")
-    provenance = _json(group, "provenance", path)
-    values["seed"] = int(values["seed"])
-    head = Head(model=model, shape=shape, provenance=provenance, **values)
+    head = Head(model=model, shape=shape, provenance=_json(group, "provenance"), **values)
     if not (math.isfinite(head.beta) and head.beta >= 0 and head.burn_in >= 0 and head.thin >= 1):
-        raise StoreError(
-            f"{path}: {group.name} has beta, burn_in or thin out of range; the file is not a valid store"
+        raise ValueError(f"{group.name} has beta, burn_in or thin out of range")
+    energy = _numbers(group, "energy", "<f8")
+    if len(energy.shape) != 2 or min(energy.shape) < 1:
+        raise ValueError(f"{energy.name} must have the shape (chains, samples), got {energy.shape}")
+    magnetisation, spins = _numbers(group, "magnetisation", "<f8"), _numbers(group, "spins", "u1")
+    expected = energy.shape, (*energy.shape, -(-head.n_sites // 8))
+    if (magnetisation.shape, spins.shape) != expected:
+        raise ValueError(
+            f"the shapes in {group.name} are {magnetisation.shape}, {spins.shape}, not {expected}"
         )
-    energy = _numbers(group, "energy", "<f8", None, path)
-    magnetisation = _numbers(group, "magnetisation", "<f8", energy.shape, path)
-    spins = _numbers(group, "spins", "u1", (*energy.shape, -(-head.n_sites // 8)), path)
     return Entry(group.name, head, content_sha256, spins, energy, magnetisation)
 
 
-def _member(group: h5py.Group, name: str, kind: type, path: Path) -> h5py.Group | h5py.Dataset:
+def _member(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
     """A child reached by a hard link, of the kind asked for."""
     link = group.get(name, getlink=True)
     where = f"{group.name.rstrip('/')}/{name}"
     if not isinstance(link, h5py.HardLink):
-        found = "missing" if link is None else "a link to somewhere else"
-        raise StoreError(f"{path}: {where} is {found}; the file is not a valid store, do not trust it")
+        raise ValueError(f"{where} is {'missing' if link is None else 'a link to somewhere else'}")
     if group.get(name, getclass=True) is not kind:
-        raise StoreError(f"{path}: {where} is not a {kind.__name__.lower()}; the file is not a valid store")
+        raise ValueError(f"{where} is not a {kind.__name__.lower()}")
     return group[name]
 
 
-def _numbers(
-    group: h5py.Group, name: str, dtype: str, shape: tuple[int, ...] | None, path: Path
-) -> h5py.Dataset:
-    dataset = _member(group, name, h5py.Dataset, path)
-    plist = dataset.id.get_create_plist()
+def _numbers(group: h5py.Group, name: str, dtype: str) -> h5py.Dataset:
+    """A dataset whose numbers are in this file, unread."""
+    data = _member(group, name, h5py.Dataset)
+    plist = data.id.get_create_plist()
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-    if (
-        dataset.is_virtual
-        or dataset.external
-        or filters != [h5py.h5z.FILTER_FLETCHER32]
-        or dataset.chunks is None
-    ):
-        raise StoreError(
-            f"{path}: {dataset.name} is not stored in this file as plain checksummed chunks; "
-            "it is not a valid store, do not trust it"
-        )
-    two_axes = len(dataset.shape) == 2 and min(dataset.shape) >= 1
-    if dataset.dtype != np.dtype(dtype) or (dataset.shape != shape if shape else not two_axes):
-        raise StoreError(
-            f"{path}: {dataset.name} must be {dtype} of shape {shape or '(chains, samples)'}, "
-            f"got {dataset.dtype} {dataset.shape}; the file is not a valid store"
-        )
-    declared = max(dataset.size, math.prod(dataset.chunks)) * dataset.dtype.itemsize
-    if dataset.id.get_storage_size() < declared:
-        raise StoreError(
-            f"{path}: {dataset.name} declares {declared} bytes and holds {dataset.id.get_storage_size()}; "
-            "the file is not a valid store"
-        )
-    return dataset
+    plain = filters == [h5py.h5z.FILTER_FLETCHER32] and data.chunks and not (data.is_virtual or data.external)
+    if not plain:
+        raise ValueError(f"{data.name} is not stored in this file as plain checksummed chunks")
+    if data.dtype != np.dtype(dtype):
+        raise ValueError(f"{data.name} must be {dtype}, got {data.dtype}")
+    declared, held = max(data.size, math.prod(data.chunks)) * data.dtype.itemsize, data.id.get_storage_size()
+    if held < declared:
+        raise ValueError(f"{data.name} declares {declared} bytes and holds {held}")
+    return data
 
 
-def _attribute(group: h5py.Group, name: str, kinds: str, path: Path) -> str | int | float:
+def _attribute(group: h5py.Group, name: str, kinds: str) -> Any:
     if name not in group.attrs:
-        if name == "key":
-            return ""
-        raise StoreError(f"{path}: {group.name} lacks the attribute {name}; the file is not a valid store")
+        raise ValueError(f"{group.name} lacks the attribute {name}")
     found = group.attrs.get_id(name)
-    if found.shape != () or found.dtype.kind not in kinds or h5py.check_dtype(vlen=found.dtype):
-        raise StoreError(
-            f"{path}: the attribute {name} of {group.name} has the wrong type; not a valid store"
-        )
+    if found.shape != () or found.dtype.kind not in kinds:
+        raise ValueError(f"the attribute {name} of {group.name} has the wrong type")
     value = group.attrs[name]
     return value.decode("ascii") if isinstance(value, bytes) else value.item()
 
 
-def _json(group: h5py.Group, name: str, path: Path) -> dict:
+def _json(group: h5py.Group, name: str) -> dict:
     """A dictionary kept as the text of a scalar dataset: an attribute ends at 64 kB, a glass needs more."""
-    dataset = _member(group, name, h5py.Dataset, path)
-    fixed = dataset.dtype.kind == "S" and dataset.shape == () and not (dataset.is_virtual or dataset.external)
-    if not fixed or dataset.dtype.itemsize > dataset.id.get_storage_size():
-        raise StoreError(
-            f"{path}: {dataset.name} is not a text inside this file; the file is not a valid store"
-        )
+    data = _member(group, name, h5py.Dataset)
+    fixed = data.dtype.kind == "S" and data.shape == () and not (data.is_virtual or data.external)
+    if not fixed or data.dtype.itemsize > data.id.get_storage_size():
+        raise ValueError(f"{data.name} is not a text inside this file")
     try:
-        value = json.loads(dataset[()])
+        value = json.loads(data[()])
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: {dataset.name} is not JSON; the file is not a valid store") from error
+        raise ValueError(f"{data.name} is not JSON") from error
     if not isinstance(value, dict):
-        raise StoreError(f"{path}: {dataset.name} is not a JSON object; the file is not a valid store")
+        raise ValueError(f"{data.name} is not a JSON object")
     return value
 
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turns what h5py raises on malformed content into one sentence."""
+    """Turns what is raised on malformed content, here or in h5py, into one sentence about the file."""
     try:
         yield
-    except StoreError:
-        raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise StoreError(
-            f"{path}: its HDF5 content cannot be read ({' '.join(str(error).split())}); not a valid store"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{path} is not a valid file of runs, do not use it: {reason}") from error

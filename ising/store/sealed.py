@@ -113,12 +113,10 @@ def replaced(path: Path, kind: str, version: int) -> Iterator[DiskFile]:
     there before still is. One writer per folder works at a time, the others wait.
     """
     temporary = path.with_name(f".{path.name}.new")
-    file = None
     try:
         with _locked(path.parent) as folder:
             try:
-                file = DiskFile(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-                with file:
+                with DiskFile(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as file:
                     try:
                         yield file
                         _seal(file, kind, version)

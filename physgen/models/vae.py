@@ -129,12 +129,15 @@ def _perceptron(inputs: int, hidden: int, outputs: int, depth: int) -> nn.Sequen
 
 
 def _coupling(latent: int) -> AffineCoupling:
-    """Shifts and scales the second half of the variables as the first half says; the identity at first."""
+    """Shifts and scales the second half of the variables as the first half says; the identity at first.
+
+    The scale stays between 1/e and e: a chain of unbounded ones can blow up a single posterior draw.
+    """
     kept = latent // 2
     network = DenseNN(kept, [2 * latent], [latent - kept, latent - kept])
     nn.init.zeros_(network.layers[-1].weight)
     nn.init.zeros_(network.layers[-1].bias)
-    return AffineCoupling(kept, network)
+    return AffineCoupling(kept, network, log_scale_min_clip=-1.0, log_scale_max_clip=1.0)
 
 
 build = VAE

@@ -1,4 +1,4 @@
-"""Kills a writer at every single call to the disk and checks what is left. Run by test_store.py in a process.
+"""Kills a writer at every single call to the disk and checks what is left. Run by test_store_journal.py.
 
 All bytes of a store pass through a few functions of ``os``. Here each of them counts; at the k-th call the
 process kills itself, before the call or, for a write, with half of the bytes written. It leaves a second copy

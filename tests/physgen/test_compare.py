@@ -330,6 +330,8 @@ def test_wrong_samples_are_refused():
     binary = Only(Independent(16, 0.5), sample=lambda n: torch.randint(0, 2, (n, 16)).float())
     with pytest.raises(ValueError, match=r"spins of -1 and \+1"):
         compare.against_boltzmann(binary, SQUARE, BETA)
+    with pytest.raises(ValueError, match="Identity cannot be compared"):
+        compare.against_boltzmann(nn.Identity(), SQUARE, BETA)
     with pytest.raises(ValueError, match="samples = 0"):
         compare.against_boltzmann(Independent(16, 0.5), SQUARE, BETA, samples=0)
     with pytest.raises(ValueError, match="beta must be"):

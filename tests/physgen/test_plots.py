@@ -66,6 +66,18 @@ def test_an_observable_has_points_errors_units_and_its_exact_curve():
     assert below.get_ylabel() == "z (exact)"
 
 
+def test_monte_carlo_is_the_whole_run_and_not_a_half():
+    whole, half = comparison(2.0), comparison(2.0, name=NOISE_FLOOR)
+    other = dataclasses.replace(
+        half.monte_carlo, observables=half.monte_carlo.observables | {"energy": Estimate(-5.0, 0.1)}
+    )
+    whole = dataclasses.replace(whole, noise_floor=dataclasses.replace(half, monte_carlo=other))
+    ax = plots.observable(axes(), {"MADE": whole}, "energy")
+    assert ax.containers[0].lines[0].get_ydata().tolist() == [-1.0]
+    drawn = plots.pulls(axes(), {"MADE": whole}, "energy").lines
+    assert [line.get_ydata().tolist() for line in drawn if line.get_marker() == "o"] == [[0.0]]
+
+
 def test_exact_points_are_marked_where_there_is_no_curve():
     assert "exact" in plots.observable(axes(), by_temperature(), "energy").get_legend_handles_labels()[1]
     assert "exact" not in plots.observable(axes(), by_temperature(), "u4").get_legend_handles_labels()[1]

@@ -1,0 +1,83 @@
+"""The GAN: exact properties of its parts, and the optimum of a critic that can be computed."""
+
+import pytest
+import torch
+
+from physgen.models import build
+from physgen.nn import check_shape
+from physgen.train import adversarial_step, fit, gradient_step
+
+
+def test_the_sign_passes_the_gradient_of_tanh():
+    torch.manual_seed(0)
+    gan = build("dcgan", (4, 4), width=2)
+    heads = []
+    gan.generator.head.register_forward_hook(lambda *call: heads.append(call[-1]))
+    spins = gan.generator(5)
+    (found,) = torch.autograd.grad(spins.sum(), heads[0])
+    torch.testing.assert_close(found, 1 - torch.tanh(heads[0]) ** 2)
+    torch.testing.assert_close(spins, torch.where(heads[0] < 0, -1.0, 1.0).flatten(1))
+
+
+def test_the_critic_knows_no_place_on_the_torus():
+    """Exactly for translations by its total stride, 4; a zero edge in place of the periodic one breaks it."""
+    gan = build("dcgan", (8, 8), width=4)
+    lattice = 2.0 * torch.randint(0, 2, (6, 8, 8)) - 1
+    moved = lattice.roll((4, 4), (1, 2))
+    values = [gan._value(x.flatten(1)) for x in (lattice, moved)]
+    torch.testing.assert_close(*values, atol=1e-6, rtol=0)
+    for module in gan.critic.features:
+        if hasattr(module, "padding_mode"):
+            module.padding_mode = "zeros"
+    values = [gan._value(x.flatten(1)) for x in (lattice, moved)]
+    assert (values[0] - values[1]).abs().max() > 1e-4
+
+
+def test_symmetric_flips_half_of_the_samples():
+    """Wherever the generator's magnetisation is the same for all, the flip alone splits them: 4.5 sigma."""
+    gan = build("dcgan", (4, 4), width=2, symmetric=True)
+    with torch.no_grad():
+        gan.generator.head.bias.fill_(20.0)
+    assert abs(gan.sample(4000).mean()) < 4.5 / 4000**0.5
+    gan.generator.symmetric = False
+    assert gan.sample(4000).mean() == 1
+
+
+def test_each_loss_moves_its_own_network():
+    torch.manual_seed(0)
+    gan = build("dcgan", (4, 4), width=2)
+
+    def bits():
+        networks = gan.generator, gan.critic
+        return [torch.cat([p.detach().flatten().clone() for p in net.parameters()]) for net in networks]
+
+    generator = gradient_step(gan.generator_loss, torch.optim.SGD(gan.generator.parameters(), lr=0.1))
+    critic = gradient_step(gan.critic_loss, torch.optim.SGD(gan.critic.parameters(), lr=0.1))
+    batch = 2.0 * torch.randint(0, 2, (32, 16)) - 1
+    for step, own in ((generator, 0), (critic, 1)):
+        before = bits()
+        step(batch)
+        assert [torch.equal(*pair) for pair in zip(before, bits(), strict=True)] == [own == 1, own == 0]
+
+
+def test_it_learns_the_magnetisation_of_ordered_data():
+    """Data all up or all down; the untrained generator has a wide distribution of m."""
+    torch.manual_seed(0)
+    gan = build("dcgan", (4, 4), latent=4, width=4, symmetric=True)
+    assert gan.sample(500).mean(-1).abs().mean() < 0.9
+    data = torch.ones(64, 16) * (2.0 * torch.arange(64).unsqueeze(-1).remainder(2) - 1)
+    adam = {"lr": 3e-3, "betas": (0.5, 0.9)}
+    step = adversarial_step(
+        gradient_step(gan.generator_loss, torch.optim.Adam(gan.generator.parameters(), **adam)),
+        gradient_step(gan.critic_loss, torch.optim.Adam(gan.critic.parameters(), **adam)),
+    )
+    last = fit(step, [data], steps=100)
+    assert gan.sample(500).mean(-1).abs().mean() > 0.95
+    assert last.metrics["generator_spread_data"] == pytest.approx(1.0, abs=0.02)
+
+
+def test_shapes_it_cannot_halve_twice_are_refused():
+    for shape in ((6, 6), (2, 4), (16,), (4, 4, 4)):
+        with pytest.raises(ValueError, match="sides of at least 4, multiples of 4, got shape"):
+            build("dcgan", shape)
+    check_shape((8, 12), divisor=4, model="this")
