@@ -66,8 +66,10 @@ class ContrastiveDivergence:
 class PersistentCD:
     r"""PCD-k: chains that go on from call to call and so stay near the law of a slowly changing model.
 
-    Biased when the model changes faster than its chains mix: raise k or lower the learning rate. Chains that
-    start from data hold the right shares of well separated modes from the first step on.
+    Biased when the model changes faster than its chains mix: raise k or lower the learning rate. The chains
+    answer late to a change of the model, so an optimiser with momentum swings around the solution; take
+    ``Adam(betas=(0.0, 0.999))``, a falling rate and averaged parameters. Chains that start from data hold the
+    right shares of well separated modes from the first step on.
 
     Arguments:
         model: Free energy and Gibbs update.

@@ -16,7 +16,7 @@ from pyro.distributions import Bernoulli, Categorical, Normal, TorchDistribution
 from torch import Size, Tensor
 from torch.nn.functional import softplus
 
-from .spin import Spin, below, draw_spins, spin
+from .spin import Shape, Spin, below, draw_spins, spin
 
 MAX_ENUMERATED = 20  # units of the smaller layer that log Z, draws and moments sum over exactly
 _BLOCK = 2**13  # states held at a time
@@ -34,7 +34,7 @@ class _BinaryHiddenRBM(TorchDistribution):
         "loc": constraints.real_vector,
         "hidden_bias": constraints.real_vector,
     }
-    alphabet: tuple[float, float] | None = None  # the two values of a visible unit, None if continuous
+    alphabet: tuple[float, float] | tuple[()] = ()  # the two values of a visible unit, none if continuous
 
     def __init__(
         self,
@@ -70,13 +70,13 @@ class _BinaryHiddenRBM(TorchDistribution):
     def _parameters(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in self.arg_constraints}
 
-    def expand(self, batch_shape: Size, _instance: "_BinaryHiddenRBM | None" = None) -> "_BinaryHiddenRBM":
+    def expand(self, batch_shape: Shape, _instance: "_BinaryHiddenRBM | None" = None) -> "_BinaryHiddenRBM":
         new = self._get_checked_instance(type(self), _instance)
         kept = len(self.batch_shape)
         stretched = {
             name: x.expand(Size(batch_shape) + x.shape[kept:]) for name, x in self._parameters().items()
         }
-        log_z = None if self._log_partition is None else self._log_partition.expand(batch_shape)
+        log_z = None if self._log_partition is None else self._log_partition.expand(Size(batch_shape))
         new._set(stretched, log_z, False)
         new._validate_args = self._validate_args
         return new
@@ -120,11 +120,11 @@ class _BinaryHiddenRBM(TorchDistribution):
         number = pyro.sample("h", Categorical(logits=self._over(states, self._log_weight_hidden)))
         return pyro.sample("v", self.visible(states[number]), obs=v)
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008
         """Independent draws of the exact law, by enumeration of the smaller layer."""
         with torch.no_grad():
             states, log_weight = self._enumerated()
-            drawn = states[Categorical(logits=log_weight).sample(sample_shape)]
+            drawn = states[Categorical(logits=log_weight).sample(Size(sample_shape))]
             return drawn if self._sums_visible else self.draw_visible(drawn)
 
     @property
@@ -176,7 +176,7 @@ class _BinaryHiddenRBM(TorchDistribution):
 
     @property
     def _sums_visible(self) -> bool:
-        return self.alphabet is not None and self.n_visible < self.n_hidden
+        return bool(self.alphabet) and self.n_visible < self.n_hidden
 
     def _enumerated(self) -> tuple[Tensor, Tensor]:
         """States of the layer that is cheaper to sum over, and their unnormalised log-probabilities."""

@@ -5,6 +5,8 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 from torch.nn.functional import logsigmoid
 
+Shape = Size | list[int] | tuple[int, ...]
+
 
 class _SpinConstraint(constraints.Constraint):
     is_discrete = True
@@ -40,9 +42,9 @@ class Spin(TorchDistribution):
         self.field = torch.as_tensor(field)
         super().__init__(self.field.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Size, _instance: "Spin | None" = None) -> "Spin":
+    def expand(self, batch_shape: Shape, _instance: "Spin | None" = None) -> "Spin":
         new = self._get_checked_instance(Spin, _instance)
-        new.field = self.field.expand(batch_shape)
+        new.field = self.field.expand(Size(batch_shape))
         super(Spin, new).__init__(new.field.shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -55,7 +57,7 @@ class Spin(TorchDistribution):
     def variance(self) -> Tensor:
         return 1 - self.mean**2
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008
         with torch.no_grad():
             return draw_spins(self.field.expand(self._extended_shape(sample_shape)), None)
 

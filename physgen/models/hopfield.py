@@ -39,6 +39,8 @@ class Hopfield(nn.Module):
         tensor([ 1., -1.,  1.,  1., -1., -1.])
     """
 
+    J: Tensor
+
     def __init__(self, shape: tuple[int, ...], rule: str = "hebb"):
         super().__init__()
         if rule not in RULES:

@@ -4,8 +4,7 @@ r"""Restricted Boltzmann machine of spin configurations, in centred parameters.
     E(s, h) = -b \cdot s - c \cdot h - (s - \mu)^\top W (h - \tfrac12), \qquad s_i = \pm 1,\ h_j \in \{0, 1\}
 
 Centring changes no law, only the metric in which an optimiser moves: with plain parameters every change of W
-also shifts all fields, and Adam diverges where it converges here. With :math:`\mu = b = c = 0` the machine
-is exactly even in s.
+also shifts all fields. With :math:`\mu = b = c = 0` the machine is exactly even in s.
 
 References:
     | Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient
@@ -42,6 +41,9 @@ class RBM(nn.Module):
         >>> rbm.free_energy(torch.ones(3, 16)).shape, rbm.sample(5).shape
         (torch.Size([3]), torch.Size([5, 16]))
     """
+
+    base: Tensor
+    displacement: Tensor
 
     def __init__(
         self, shape: tuple[int, ...], hidden: int = 64, spread: float | None = None, tied: bool = False
