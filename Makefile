@@ -17,7 +17,6 @@ test-slow: lint
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ising physgen workflows
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -34,7 +34,7 @@ class _BinaryHiddenRBM(TorchDistribution):
         "loc": constraints.real_vector,
         "hidden_bias": constraints.real_vector,
     }
-    alphabet: tuple[float, float] | tuple[()] = ()  # the two values of a visible unit, none if continuous
+    alphabet: tuple[float, ...] = ()  # the two values of a visible unit, none if continuous
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _BinaryHiddenRBM(TorchDistribution):
         states = self._states(self.n_hidden, (0.0, 1.0))
         return states, self._over(states, self._log_weight_hidden)
 
-    def _states(self, n_units: int, alphabet: tuple[float, float]) -> Tensor:
+    def _states(self, n_units: int, alphabet: tuple[float, ...]) -> Tensor:
         """All states of a layer, ``(2**K, K)``; row k spells k in binary."""
         if n_units > MAX_ENUMERATED:
             raise ValueError(

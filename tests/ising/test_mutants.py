@@ -1,0 +1,203 @@
+"""Planted bugs, each caught by a check of this suite: proof that the checks can fail.
+
+Every test first sees its check pass on the code as it is.
+"""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ising import exact, kernels, lattices, observables, simulate, stats, tempering, updates
+from ising.equilibrium import NotEquilibrated
+from ising.lattices import Lattice
+from ising.model import Ising
+from ising.observables import Series
+from ising.updates import heat_bath, metropolis, wolff
+from tests.checks import FALSE_ALARM
+from tests.ising import laws, test_tempering
+
+SQUARE, IN_A_FIELD = Ising(lattices.square(4)), Ising(lattices.square(4), h=0.3)
+
+
+@contextmanager
+def mutated(target, name, value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, name, value)
+        yield
+
+
+def invariant(update: str, model: Ising = SQUARE, form: str = "readable") -> bool:
+    return laws.invariance(form, update, model) > FALSE_ALARM
+
+
+def scaled_field(factor):
+    return lambda columns, sites, model: factor * updates.local_field(columns, sites, model)
+
+
+@pytest.mark.parametrize("rule", [metropolis, heat_bath])
+def test_a_missing_factor_of_two_in_the_cost(rule):
+    name = rule.__name__.split(".")[-1]
+    assert invariant(name)
+    with mutated(rule, "local_field", scaled_field(0.5)):
+        assert not invariant(name)
+
+
+def test_a_missing_factor_of_two_in_the_bond_probability():
+    assert invariant("wolff")
+    with mutated(wolff, "inverse_temperature", lambda beta, _: torch.tensor(beta / 2)):
+        assert not invariant("wolff")
+
+
+@pytest.mark.parametrize("form", ["readable", "compiled"])
+@pytest.mark.parametrize("update", updates.names())
+def test_the_field_with_the_wrong_sign(update, form):
+    assert invariant(update, IN_A_FIELD, form)
+    wrong = replace(IN_A_FIELD, h=-0.3)
+    spins = laws.equilibrium(IN_A_FIELD, laws.BETA)
+    assert (
+        laws.p_value(laws.swept(form, update, wrong, laws.BETA, spins, 3), IN_A_FIELD, laws.BETA)
+        < FALSE_ALARM
+    )
+
+
+@pytest.mark.parametrize("form", ["readable", "compiled"])
+@pytest.mark.parametrize("update", updates.names())
+def test_a_lost_bond(update, form):
+    torus = lattices.square(4)
+    spins = laws.equilibrium(SQUARE, laws.BETA)
+    wrong = Ising(replace(torus, edges=torus.edges[1:]))
+    assert laws.p_value(laws.swept(form, update, wrong, laws.BETA, spins, 3), SQUARE, laws.BETA) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("form", ["readable", "compiled"])
+@pytest.mark.parametrize("update", updates.names())
+def test_an_open_edge_for_a_periodic_one(update, form):
+    spins = laws.equilibrium(SQUARE, laws.BETA)
+    wrong = Ising(lattices.square(4, pbc=(True, False)))
+    assert laws.p_value(laws.swept(form, update, wrong, laws.BETA, spins, 3), SQUARE, laws.BETA) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("update", ["metropolis", "heat_bath"])
+def test_neighbours_updated_at_the_same_time(update):
+    """What a checkerboard does on an odd torus."""
+    everything_at_once = property(lambda lattice: [torch.arange(lattice.n_sites)])
+    with mutated(Lattice, "colour_classes", everything_at_once):
+        assert not invariant(update)
+
+
+def test_metropolis_without_laziness_keeps_the_frozen_state():
+    state, model = laws.frozen_state(8).repeat(8, 1), Ising(lattices.square(8))
+    with mutated(metropolis, "LAZINESS", 1.0):
+        moved = laws.swept("readable", "metropolis", model, 0.5, state, 5)
+    assert (moved == -state).all()
+
+
+def test_a_cluster_that_ignores_the_ghost_spin():
+    assert invariant("wolff", IN_A_FIELD)
+    active = wolff._active
+    spared = lambda alignment, weight, beta, generator: (
+        active(alignment, weight, beta, generator) & (len(weight) != 16)
+    )  # noqa: E731, E501
+    with mutated(wolff, "_active", spared):
+        assert not invariant("wolff", IN_A_FIELD)
+
+
+def test_one_stream_for_all_words_of_chains():
+    """Chains that start differently and coalesce: the mean over chains fluctuates too much, by chi-squared."""
+
+    def spread_of_chain_means() -> float:
+        run = simulate(SQUARE, beta=0.4, samples=400, burn_in=200, thin=10, chains=640, seed=1)
+        by_lane = run.energies.reshape(10, 64, -1)  # the same lane of ten words
+        return by_lane.mean(0).var() / (by_lane.var() / 10)  # 1 for independent chains
+
+    assert 0.95 < spread_of_chain_means() < 1.05  # 25 600 values: 5 sigma
+    one = kernels.multispin.streams
+    with mutated(kernels.multispin, "streams", lambda seed, lanes: np.repeat(one(seed, 1), lanes, axis=1)):
+        assert spread_of_chain_means() > 2
+
+
+def test_no_burn_in():
+    settings = {"beta": 0.44, "start": "ordered", "samples": 100, "thin": 1, "seed": 1}
+    model = Ising(lattices.square(16))
+    simulate(model, burn_in=2000, **settings)
+    with pytest.warns(NotEquilibrated):
+        simulate(model, burn_in=0, **settings)
+
+
+def test_stale_energies():
+    def series(late: int) -> Series:
+        run = simulate(SQUARE, beta=0.4, samples=200, thin=1, burn_in=100, seed=1)
+        energies = SQUARE.energy(torch.from_numpy(run.spins)).numpy()
+        return np.array_equal(np.roll(run.energies, late, axis=1), energies)
+
+    assert series(late=0)
+    assert not series(late=1)
+
+
+def critical_series() -> Series:
+    return simulate(SQUARE, beta=0.44, samples=300, seed=7).series
+
+
+def agrees(estimate: stats.Estimate, name: str) -> bool:
+    return estimate.sigmas_from(exact.known(SQUARE, 0.44)[name]) < 4.5
+
+
+def test_the_mean_of_m_for_the_mean_of_abs_m():
+    series = critical_series()
+    assert agrees(observables.abs_m(series), "abs_m")
+    assert not agrees(observables.m(series), "abs_m")
+
+
+def test_chi_without_the_absolute_value_or_with_a_wrong_n():
+    series = critical_series()
+    assert agrees(observables.chi(series), "chi")
+    assert not agrees(observables.chi(replace(series, n_sites=15)), "chi")
+    M = series.magnetisation
+    plain = stats.jackknife(lambda m, m2: 0.44 / 16 * (m2 - m * m), M, M * M)
+    assert not agrees(plain, "chi")
+
+
+def test_a_specific_heat_without_beta_squared():
+    series = critical_series()
+    assert agrees(observables.specific_heat(series), "specific_heat")
+    assert not agrees(observables.specific_heat(replace(series, beta=1.0)), "specific_heat")
+
+
+def test_the_wrong_sign_in_the_exchange():
+    def invariant_exchange(sign: int) -> bool:
+        replicas = test_tempering.replicas_at_equilibrium(SQUARE, "metropolis", 64 * 100)
+        replicas._betas = sign * replicas._betas
+        replicas.sweep(2)
+        spins = torch.from_numpy(replicas.sample()[0])
+        pairs = zip(spins, test_tempering.BETAS, strict=True)
+        return min(laws.p_value(at, SQUARE, beta) for at, beta in pairs) > FALSE_ALARM
+
+    assert invariant_exchange(+1)
+    assert not invariant_exchange(-1)
+
+
+def test_an_exchange_of_every_pair_every_time():
+    replicas = test_tempering.replicas_at_equilibrium(SQUARE, "metropolis", 64 * 100)
+    with mutated(tempering.np, "minimum", lambda gain, _: np.zeros_like(gain)):
+        replicas._exchange()
+    spins = torch.from_numpy(replicas.sample()[0])
+    assert laws.p_value(spins[0], SQUARE, test_tempering.BETAS[0]) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("bias", [1.02, 0.98])
+def test_an_acceptance_wrong_by_two_percent(bias):
+    """The compiled Metropolis with one threshold off by two percent, over thirty sweeps."""
+    spins = laws.equilibrium(SQUARE, laws.BETA, 64 * 2000)
+
+    def p_value(factor: float) -> float:
+        sampler = laws.kernel("metropolis", SQUARE, laws.BETA, spins.numpy())
+        masks, law = sampler._law
+        law[:, :, 1] = (law[:, :, 1] * factor).astype(np.uint64)
+        sampler.sweep(30)
+        return laws.p_value(torch.from_numpy(sampler.spins()), SQUARE, laws.BETA)
+
+    assert p_value(1.0) > FALSE_ALARM
+    assert p_value(bias) < FALSE_ALARM

@@ -1,0 +1,117 @@
+"""Replica exchange: the joint law stays, the rates and the averages are the enumerated ones.
+
+False alarms: 1e-5 for each p-value, 7e-6 for each |z| < 4.5; about 40 of them on fixed seeds.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from ising import exact, lattices, tempering, updates
+from ising.equilibrium import NotEquilibrated
+from ising.model import Ising
+from ising.observables import REGISTRY
+from tests.checks import FALSE_ALARM
+from tests.ising import laws
+
+BETAS = [0.6, 0.45, 0.3]
+SQUARE = Ising(lattices.square(4))
+GLASS = Ising(lattices.square(4), J=torch.randn(32, generator=torch.Generator().manual_seed(8)), h=0.1)
+
+
+def replicas_at_equilibrium(model: Ising, update: str, ladders: int) -> tempering.Replicas:
+    """Exact draws at every temperature."""
+    replicas = tempering.Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1)
+    start = torch.cat([laws.equilibrium(model, beta, ladders, seed=k) for k, beta in enumerate(BETAS)])
+    replicas.sampler = laws.kernel(update, model, np.repeat(BETAS, ladders), start.numpy())
+    return replicas
+
+
+def expected_rates(model: Ising, betas: list[float]) -> list[float]:
+    """Mean of min(1, exp((a - b)(E_a - E_b))) over both enumerated laws."""
+    energies = model.energy(exact.states(model.lattice.n_sites))
+    levels, level = energies.round(decimals=9).unique(return_inverse=True)
+    laws_of_energy = [
+        torch.zeros_like(levels).index_add_(0, level, exact.boltzmann(model, beta)) for beta in betas
+    ]
+    gain = levels[:, None] - levels[None, :]
+    return [
+        float(p @ ((a - b) * gain).exp().clamp(max=1) @ q)
+        for a, b, p, q in zip(betas, betas[1:], laws_of_energy, laws_of_energy[1:], strict=False)
+    ]
+
+
+@pytest.mark.parametrize("update", updates.names())
+@pytest.mark.parametrize(
+    "model", [SQUARE, Ising(lattices.triangular(3), J=-1.0, h=0.3)], ids=["square", "frustrated"]
+)
+def test_the_joint_boltzmann_law_is_invariant(update, model):
+    ladders = 64 * 300
+    replicas = replicas_at_equilibrium(model, update, ladders)
+    replicas.sweep(3)
+    spins, energies, magnetisations = replicas.sample()
+    for at, beta in zip(spins, BETAS, strict=True):
+        assert laws.p_value(torch.from_numpy(at), model, beta) > FALSE_ALARM
+    np.testing.assert_array_equal(magnetisations, spins.sum(-1, dtype=float))
+    np.testing.assert_allclose(energies, model.energy(torch.from_numpy(spins)).numpy(), rtol=1e-14)
+
+
+def test_exchange_rates_are_the_enumerated_ones():
+    """|z| < 4.5 of a binomial law."""
+    ladders = 64 * 300
+    replicas = replicas_at_equilibrium(SQUARE, "metropolis", ladders)
+    replicas.sweep(2)  # one round of either parity
+    for rate, expected in zip(replicas.exchange_rates, expected_rates(SQUARE, BETAS), strict=True):
+        assert abs(rate - expected) < 4.5 * np.sqrt(expected * (1 - expected) / ladders)
+
+
+@pytest.mark.parametrize("model", [SQUARE, GLASS], ids=["square", "glass"])
+@pytest.mark.parametrize("betas", [BETAS, BETAS[::-1]], ids=["falling", "rising"])
+def test_averages_at_every_temperature(model, betas):
+    ladder = tempering.simulate(model, betas, 150, chains=20, seed=3)
+    assert [run.beta for run in ladder.runs] == betas
+    for run in ladder.runs:
+        known = exact.known(model, run.beta)
+        assert run.spins.shape == (20, 150, 16)
+        for name in ("energy", "abs_m", "specific_heat", "chi", "u4"):
+            assert REGISTRY[name](run.series).sigmas_from(known[name]) < 4.5, name
+        np.testing.assert_allclose(
+            run.energies, model.energy(torch.from_numpy(run.spins)).numpy(), rtol=1e-12
+        )
+    assert ladder.round_trips > 0
+    assert (ladder.exchange_rates > 0.3).all()
+
+
+def test_round_trips_of_certain_swaps():
+    """With equal energies each swap is certain and walkers march through the ladder like clockwork."""
+    flat = Ising(lattices.chain(5), J=0.0)
+    replicas = tempering.Replicas(flat, [0.4, 0.3, 0.2, 0.1], "metropolis", 2, "random", 0, "cpu", 1)
+    replicas.sweep(8)  # rounds (01)(23), (12), ...: after eight every walker is back where it was
+    np.testing.assert_array_equal(replicas.exchange_rates, [1, 1, 1])
+    np.testing.assert_array_equal(replicas._walkers[:, 0], [0, 1, 2, 3])
+    before = replicas.round_trips
+    replicas.sweep(80)
+    assert replicas.round_trips - before == 2 * 4 * 10  # ladders, walkers, cycles
+
+
+def test_the_seed_decides_every_byte():
+    first, again = (tempering.simulate(SQUARE, BETAS, 20, burn_in=10, thin=2, seed=4) for _ in range(2))
+    other = tempering.simulate(SQUARE, BETAS, 20, burn_in=10, thin=2, seed=5)
+    for a, b, c in zip(first.runs, again.runs, other.runs, strict=True):
+        np.testing.assert_array_equal(a.spins, b.spins)
+        assert (a.spins != c.spins).any()
+    assert (first.runs[0].burn_in, first.runs[0].thin, first.sweeps) == (10, 2, 40)
+
+
+def test_a_ladder_that_is_not_one_is_refused():
+    for betas in ([0.3, 0.3], [0.3, 0.5, 0.4], []):
+        with pytest.raises(ValueError, match="betas must rise or fall from one to the next"):
+            tempering.simulate(SQUARE, betas, 10)
+    with pytest.raises(ValueError, match="samples must be a whole number >= 1, got 0"):
+        tempering.simulate(SQUARE, BETAS, 0)
+
+
+def test_a_pilot_that_gives_up_says_so(monkeypatch):
+    monkeypatch.setattr("ising.equilibrium.PILOT_LIMIT", 512)
+    with pytest.warns(NotEquilibrated, match=r"no equilibrium at beta = 0.43 to 0.44 after 512 sweeps"):
+        tempering.simulate(Ising(lattices.square(32)), [0.44, 0.43], 1)
