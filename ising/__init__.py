@@ -20,9 +20,10 @@ Example:
     (64, 100, 16)
 """
 
+from . import exact, lattices, stats, store, tempering
 from .model import Ising
 from .run import Run
 from .simulate import simulate
 from .stats import Estimate
 
-__all__ = ["Estimate", "Ising", "Run", "simulate"]
+__all__ = ["Estimate", "Ising", "Run", "exact", "lattices", "simulate", "stats", "store", "tempering"]

@@ -36,11 +36,16 @@ class Ising:
     h: float | Tensor = 0.0
 
     def __post_init__(self) -> None:
-        for name, count, unit in (("J", len(self.lattice.edges), "bond"), ("h", self.lattice.n_sites, "site")):
+        for name, count, unit in (
+            ("J", len(self.lattice.edges), "bond"),
+            ("h", self.lattice.n_sites, "site"),
+        ):
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 if value.shape != (count,):
-                    raise ValueError(f"{name} needs one value per {unit}, ({count},), got {tuple(value.shape)}")
+                    raise ValueError(
+                        f"{name} needs one value per {unit}, ({count},), got {tuple(value.shape)}"
+                    )
                 object.__setattr__(self, name, value.double())
             if not torch.as_tensor(value).isfinite().all():
                 raise ValueError(f"{name} must be finite, got {value}")
@@ -49,7 +54,8 @@ class Ising:
         """Total energy, float64: ``(*, N)`` spins of any dtype to ``(*,)``."""
         if spins.shape[-1] != self.lattice.n_sites:
             raise ValueError(
-                f"the last axis of spins must hold the {self.lattice.n_sites} sites, got shape {tuple(spins.shape)}"
+                f"the last axis of spins must hold the {self.lattice.n_sites} sites, "
+                f"got shape {tuple(spins.shape)}"
             )
         i, j = self.lattice.edges.T
         return -_weighted_sum(spins[..., i] * spins[..., j], self.J) - _weighted_sum(spins, self.h)
@@ -73,7 +79,7 @@ class Ising:
         return torch.cat([self.bond_couplings, self.bond_couplings.new_zeros(1)])[bonds]
 
     def local_field(self, spins: Tensor) -> Tensor:
-        r""":math:`f_i = -\partial E / \partial s_i`, ``(*, N)`` float64; a flip of site i costs :math:`2 s_i f_i`."""
+        r""":math:`f_i = -\partial E / \partial s_i`, ``(*, N)`` float64; a flip costs :math:`2 s_i f_i`."""
         sites, _ = self.lattice.neighbours
         return (self.neighbour_couplings * spins[..., sites]).sum(-1) + self.site_fields
 
@@ -93,7 +99,9 @@ class Ising:
         }
 
 
-def restore(lattice: str, size: list[int], pbc: list[bool], J: float | list[float], h: float | list[float]) -> Ising:
+def restore(
+    lattice: str, size: list[int], pbc: list[bool], J: float | list[float], h: float | list[float]
+) -> Ising:
     """The model that :meth:`Ising.describe` described.
 
     Example:
@@ -107,7 +115,9 @@ def restore(lattice: str, size: list[int], pbc: list[bool], J: float | list[floa
 def check_beta(beta: float) -> float:
     """The inverse temperature itself, or one sentence on why it cannot be one."""
     if not (math.isfinite(beta) and beta >= 0):
-        raise ValueError(f"beta must be a finite number >= 0 (T = 1/beta, J > 0 is the ferromagnet), got {beta}")
+        raise ValueError(
+            f"beta must be a finite number >= 0 (T = 1/beta, J > 0 is the ferromagnet), got {beta}"
+        )
     return float(beta)
 
 

@@ -112,8 +112,8 @@ def simulate(
     provenance["seconds"] = round(time.perf_counter() - began, 3)
     described = model.describe(), tuple(model.lattice.shape)
     runs = [
-        Run(*described, float(beta), update, int(seed), burn_in, thin, *arrays, provenance=dict(provenance))
-        for beta, *arrays in zip(betas, spins, energies, magnetisations, strict=True)
+        Run(*described, float(beta), update, int(seed), burn_in or 0, thin, s, E, M, dict(provenance))
+        for beta, s, E, M in zip(betas, spins, energies, magnetisations, strict=True)
     ]
     return Ladder(runs, replicas.exchange_rates, replicas.round_trips, samples * thin)
 
@@ -167,7 +167,8 @@ class Replicas:
 
     def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Spins, total energies and total magnetisations by temperature and ladder."""
-        return tuple(self._by_temperature(x) for x in (self.sampler.spins(), *self.sampler.measure()))
+        energy, magnetisation = (self._by_temperature(x) for x in self.sampler.measure())
+        return self._by_temperature(self.sampler.spins()), energy, magnetisation
 
     def watch(self) -> np.ndarray:
         """Energies and absolute magnetisations of all temperatures, ``(2 * temperatures, ladders)``."""

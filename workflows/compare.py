@@ -92,10 +92,10 @@ def compare_one(folder: Path, config: Config) -> compare.Comparison:
 def matching_run(trained: dict, files: tuple[Path, ...]) -> tuple[Path, Run]:
     """The file and the stored run with the Hamiltonian and the temperature that a model was trained at."""
     for path in files:
-        if any(math.isclose(beta, trained["beta"], rel_tol=1e-9) for beta in store.betas(path)):
-            run = next(store.runs(path, beta=trained["beta"]))
-            if run.model == trained["model"]:
-                return path, run
+        if store.hamiltonian(path) == trained["model"] and any(
+            math.isclose(beta, trained["beta"], rel_tol=1e-9) for beta in store.betas(path)
+        ):
+            return path, next(store.runs(path, beta=trained["beta"]))
     raise ValueError(
         f"none of {', '.join(map(str, files))} holds {trained['model']} at beta = {trained['beta']:.6g}; "
         "name the file the model was trained on with --data"

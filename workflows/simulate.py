@@ -80,6 +80,11 @@ def main(*, config: Config = Config()) -> None:
     periodic = tuple(kind == "periodic" for kind in config.boundary)
     lattice = lattices.build(config.lattice, config.L, pbc=periodic if len(periodic) > 1 else periodic[0])
     model = Ising(lattice, J=config.J, h=config.h)
+    if config.out.exists() and store.hamiltonian(config.out) != model.describe():
+        raise ValueError(
+            f"{config.out} holds another Hamiltonian, {store.hamiltonian(config.out)}, than this run, "
+            f"{model.describe()}; choose another --out"
+        )
     journal = store.Journal(config.out)
     options = {
         "update": config.update,
@@ -92,15 +97,22 @@ def main(*, config: Config = Config()) -> None:
         "device": str(pick_device(config.device)),
     }
     keys = {beta: journal.key(model=model.describe(), beta=beta, **options) for beta in betas}
-    for beta, key in keys.items():
-        if journal.published(key):
-            raise ValueError(
-                f"{config.out} already holds this run (beta = {beta:.6g}, seed {config.seed}); choose "
-                "another --seed for more chains, or another --out"
-            )
+    interrupted = journal.folder.exists()
+    published = [key for key in keys.values() if journal.published(key)]
+    journal.publish(published)  # which only clears up what a kill has left of them
+    if len(published) == len(keys):
+        if interrupted:
+            log.info("%s was complete already", config.out)
+            return
+        raise ValueError(
+            f"{config.out} already holds this run (seed {config.seed}); choose another --seed for more "
+            "chains, or another --out"
+        )
     try:
         with progress_bar(config.quiet) as bar:
             for beta, key in keys.items():
+                if key in published:
+                    continue
                 task = bar.add_task(f"T = {1 / beta:.4g}", total=config.samples, note="burn-in")
                 simulate_one(model, journal, key, beta, options, functools.partial(bar.update, task))
         journal.publish(list(keys.values()), provenance=provenance())

@@ -18,13 +18,24 @@ __all__ = ["LANES", "Multispin", "Plain", "Sampler", "Wolff", "choose"]
 
 
 class Sampler(Protocol):
-    """Many chains of one Hamiltonian. Constructed from ``(model, update, beta, spins, seed, device,
-    threads)``.
+    """Many chains of one Hamiltonian, from ``spins`` ``(chains, N)`` on.
 
     The same seed gives the same spins for any number of threads.
     """
 
     name: str
+
+    def __init__(
+        self,
+        model: Ising,
+        update: str,
+        beta: float | np.ndarray,
+        spins: np.ndarray,
+        seed: np.random.SeedSequence,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+    ): ...
 
     def sweep(self, n: int) -> float:
         """Makes n sweeps; returns the flipped fraction of spins, averaged over sweeps and chains."""

@@ -25,7 +25,7 @@ class Plain:
     ):
         self._sweep, self._model, self._device = updates.get(update), model.to(device), device
         self._generator = torch.Generator(device).manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
-        self._take(spins)
+        self._spins = self._placed(spins)
         self.set_beta(beta)
 
     def sweep(self, n: int) -> float:
@@ -36,7 +36,7 @@ class Plain:
         return float(flipped) / n
 
     def spins(self) -> np.ndarray:
-        return self._spins.contiguous().cpu().numpy()
+        return self._spins.clone(memory_format=torch.contiguous_format).cpu().numpy()
 
     def measure(self) -> tuple[np.ndarray, np.ndarray]:
         energy, magnetisation = self._model.energy(self._spins), self._spins.sum(-1, dtype=torch.float64)
@@ -52,8 +52,8 @@ class Plain:
         return {"spins": self.spins(), "generator": self._generator.get_state().cpu().numpy()}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        self._take(state["spins"])
+        self._spins = self._placed(state["spins"])
         self._generator.set_state(torch.from_numpy(np.array(state["generator"])))
 
-    def _take(self, spins: np.ndarray) -> None:
-        self._spins = updates.sites_first(torch.from_numpy(np.array(spins, dtype=np.int8)).to(self._device)).T
+    def _placed(self, spins: np.ndarray) -> torch.Tensor:
+        return updates.sites_first(torch.from_numpy(np.array(spins, dtype=np.int8)).to(self._device)).T

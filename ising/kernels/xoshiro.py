@@ -1,8 +1,8 @@
 """The generator xoshiro256++, one stream per lane, and the compiler settings of all kernels.
 
 64 random bits per call, period 2**256 - 1; passes TestU01 BigCrush and PractRand to 32 TB (authors' record).
-The state of lane j is column j of a ``(4, lanes)`` array. ``numpy.random.SeedSequence`` seeds the streams, lane
-j from the child j, so a lane's numbers do not depend on how many others there are.
+The state of lane j is column j of a ``(4, lanes)`` array. Lane j is seeded by child j of a
+``numpy.random.SeedSequence``, so its numbers do not depend on how many lanes there are.
 
 References:
     | Scrambled Linear Pseudorandom Number Generators (Blackman and Vigna, 2021), https://prng.di.unimi.it
@@ -41,8 +41,8 @@ def streams(seed: np.random.SeedSequence, lanes: int) -> np.ndarray:
 
 
 @inline
-def step(s0: int, s1: int, s2: int, s3: int) -> tuple[int, int, int, int, int]:
-    """64 random bits and the next state."""
+def step(s0, s1, s2, s3):
+    """64 random bits and the next state, all uint64."""
     mixed = s0 + s3
     bits = ((mixed << uint64(23)) | (mixed >> uint64(41))) + s0
     shifted = s1 << uint64(17)
@@ -56,6 +56,6 @@ def step(s0: int, s1: int, s2: int, s3: int) -> tuple[int, int, int, int, int]:
 
 
 @inline
-def fraction(bits: int) -> float:
+def fraction(bits):
     """The upper 53 bits as a number in [0, 1)."""
     return float(bits >> uint64(11)) * 2.0**-53

@@ -34,7 +34,7 @@ Files are never changed in place: a writer publishes a new one by a rename. To r
     spins = 2 * bits.astype("int8") - 1
 """
 
-from .archive import append, betas, digest, runs, summary
+from .archive import append, betas, digest, hamiltonian, runs, summary
 from .configurations import Configuration, Configurations
 from .journal import Journal
 from .sealed import StoreError
@@ -47,6 +47,7 @@ __all__ = [
     "append",
     "betas",
     "digest",
+    "hamiltonian",
     "runs",
     "summary",
 ]

@@ -89,6 +89,12 @@ def betas(path: str | Path) -> list[float]:
         return sorted({entry.head.beta for entry in found})
 
 
+def hamiltonian(path: str | Path) -> dict[str, object]:
+    """The arguments of :func:`ising.model.restore` that all runs of the file share."""
+    with entries(path) as found:
+        return found[0].head.model
+
+
 def digest(path: str | Path) -> str:
     """SHA-256 over the settings and numbers of all runs, in any order; times and versions do not count."""
     with entries(path) as found:

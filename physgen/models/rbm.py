@@ -24,7 +24,7 @@ __all__ = ["RBM", "build"]
 
 
 class RBM(nn.Module):
-    """Trained by :class:`physgen.energy.PersistentCD`.
+    r"""Trained by :class:`physgen.energy.PersistentCD`.
 
     Arguments:
         shape: Lattice sides; their product is N.
@@ -35,6 +35,9 @@ class RBM(nn.Module):
             translations; two units per site hold the nearest-neighbour Ising model of the square lattice
             exactly, one per bond. Initial weights fall off as exp(-r), or training finds long waves first
             and stays there.
+        symmetric: Fixes :math:`b = c = \mu = 0`, so that p(s) = p(-s) exactly. Needed where both signs of the
+            magnetisation occur and chains cannot cross between them: there persistent chains keep the shares
+            of the two signs for ever, and biases would grow without bound to correct them.
 
     Example:
         >>> rbm = RBM((4, 4), hidden=8)
@@ -46,17 +49,22 @@ class RBM(nn.Module):
     displacement: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], hidden: int = 64, spread: float | None = None, tied: bool = False
+        self,
+        shape: tuple[int, ...],
+        hidden: int = 64,
+        spread: float | None = None,
+        tied: bool = False,
+        symmetric: bool = False,
     ):
         super().__init__()
-        self.n_sites, self.tied = math.prod(shape), tied
+        self.n_sites, self.tied, self.symmetric = math.prod(shape), tied, symmetric
         if hidden < 1:
             raise ValueError(f"a restricted Boltzmann machine needs at least one hidden unit, got {hidden}")
         if spread is None:
             spread = 0.5 if tied else self.n_sites**-0.5
         self.W = nn.Parameter(spread * torch.randn(self.n_sites, hidden))
-        self.b = nn.Parameter(torch.zeros(1 if tied else self.n_sites))
-        self.c = nn.Parameter(torch.zeros(hidden))
+        self.b = nn.Parameter(torch.zeros(1 if tied else self.n_sites), requires_grad=not symmetric)
+        self.c = nn.Parameter(torch.zeros(hidden), requires_grad=not symmetric)
         self.register_buffer("base", torch.zeros_like(self.b))
         if tied:
             sites, distance = _torus(shape)
@@ -67,8 +75,11 @@ class RBM(nn.Module):
     def centre(self, spins: Tensor) -> "RBM":
         r"""Before training: sets :math:`\mu` to the mean of ``(*, N)`` data and b to the field that gives it.
 
-        Two imaginary spins, one up and one down, keep the field of a site that never flips finite.
+        Two imaginary spins, one up and one down, keep the field of a site that never flips finite. A
+        symmetric machine has :math:`\mu = 0` and stays as it is.
         """
+        if self.symmetric:
+            return self
         rows = torch.as_tensor(spins).reshape(-1, self.n_sites)
         mean = rows.double().mean(0) * len(rows) / (len(rows) + 2)
         mean = mean.mean(0, keepdim=True) if self.tied else mean

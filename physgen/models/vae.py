@@ -33,6 +33,7 @@ from pyro.distributions.transforms import AffineCoupling, Permute
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 from torch.distributions import Transform
+from torch.nn.functional import softplus
 
 from ..distributions import Spin
 from ..nn import check_spins, draw_spins, spin_log_prob
@@ -78,8 +79,8 @@ class VAE(nn.Module):
 
     def posterior(self, spins: Tensor) -> TorchDistribution:
         """:math:`q(z|s)`: batch shape ``(n,)``, event shape ``(K,)``."""
-        loc, log_scale = self.encoder(spins).chunk(2, dim=-1)
-        return Normal(loc, log_scale.exp(), validate_args=False).to_event(1)
+        loc, scale = self.encoder(spins).chunk(2, dim=-1)
+        return Normal(loc, softplus(scale), validate_args=False).to_event(1)
 
     def model(self, spins: Tensor) -> None:
         pyro.module("vae", self)
@@ -131,10 +132,10 @@ def _perceptron(inputs: int, hidden: int, outputs: int, depth: int) -> nn.Sequen
 def _coupling(latent: int) -> AffineCoupling:
     """Shifts and scales the second half of the variables as the first half says; the identity at first.
 
-    The scale stays between 1/e and e: a chain of unbounded ones can blow up a single posterior draw.
+    Scales from 1/e to e and shifts that saturate keep a far-off posterior draw from growing along the chain.
     """
     kept = latent // 2
-    network = DenseNN(kept, [2 * latent], [latent - kept, latent - kept])
+    network = DenseNN(kept, [2 * latent], [latent - kept, latent - kept], nonlinearity=nn.Tanh())
     nn.init.zeros_(network.layers[-1].weight)
     nn.init.zeros_(network.layers[-1].bias)
     return AffineCoupling(kept, network, log_scale_min_clip=-1.0, log_scale_max_clip=1.0)

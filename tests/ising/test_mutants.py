@@ -98,15 +98,16 @@ def test_metropolis_without_laziness_keeps_the_frozen_state():
 def test_a_cluster_that_ignores_the_ghost_spin():
     assert invariant("wolff", IN_A_FIELD)
     active = wolff._active
-    spared = lambda alignment, weight, beta, generator: (
-        active(alignment, weight, beta, generator) & (len(weight) != 16)
-    )  # noqa: E731, E501
-    with mutated(wolff, "_active", spared):
+
+    def of_bonds_only(alignment, weight, beta, generator):
+        return active(alignment, weight, beta, generator) & (len(weight) != IN_A_FIELD.lattice.n_sites)
+
+    with mutated(wolff, "_active", of_bonds_only):
         assert not invariant("wolff", IN_A_FIELD)
 
 
 def test_one_stream_for_all_words_of_chains():
-    """Chains that start differently and coalesce: the mean over chains fluctuates too much, by chi-squared."""
+    """Chains that start differently coalesce, and their mean then fluctuates too much."""
 
     def spread_of_chain_means() -> float:
         run = simulate(SQUARE, beta=0.4, samples=400, burn_in=200, thin=10, chains=640, seed=1)
@@ -120,8 +121,8 @@ def test_one_stream_for_all_words_of_chains():
 
 
 def test_no_burn_in():
-    settings = {"beta": 0.44, "start": "ordered", "samples": 100, "thin": 1, "seed": 1}
-    model = Ising(lattices.square(16))
+    settings = {"beta": 0.44, "start": "ordered", "samples": 40, "thin": 1, "seed": 1}
+    model = Ising(lattices.square(32))
     simulate(model, burn_in=2000, **settings)
     with pytest.warns(NotEquilibrated):
         simulate(model, burn_in=0, **settings)
@@ -187,14 +188,14 @@ def test_an_exchange_of_every_pair_every_time():
     assert laws.p_value(spins[0], SQUARE, test_tempering.BETAS[0]) < FALSE_ALARM
 
 
-@pytest.mark.parametrize("bias", [1.02, 0.98])
-def test_an_acceptance_wrong_by_two_percent(bias):
-    """The compiled Metropolis with one threshold off by two percent, over thirty sweeps."""
+@pytest.mark.parametrize("bias", [1.03, 0.97])
+def test_an_acceptance_wrong_by_three_percent(bias):
+    """The compiled Metropolis with one threshold off by three percent, over thirty sweeps."""
     spins = laws.equilibrium(SQUARE, laws.BETA, 64 * 2000)
 
     def p_value(factor: float) -> float:
         sampler = laws.kernel("metropolis", SQUARE, laws.BETA, spins.numpy())
-        masks, law = sampler._law
+        _, law = sampler._law
         law[:, :, 1] = (law[:, :, 1] * factor).astype(np.uint64)
         sampler.sweep(30)
         return laws.p_value(torch.from_numpy(sampler.spins()), SQUARE, laws.BETA)

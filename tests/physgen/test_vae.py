@@ -20,7 +20,7 @@ def small(flow):
         for p in vae.decoder.parameters():
             p += 0.4 * torch.randn_like(p)
         for p in vae.couplings.parameters():
-            p += 0.2 * torch.randn_like(p)
+            p += 0.1 * torch.randn_like(p)
     return vae
 
 

@@ -18,34 +18,8 @@ from ising import store
 from workflows import __main__ as command
 from workflows import simulate
 
-SIMULATE = [
-    "simulate",
-    "--L",
-    "4",
-    "--samples",
-    "20",
-    "--chains",
-    "16",
-    "--burn-in",
-    "5",
-    "--thin",
-    "1",
-    "--quiet",
-]
-TRAIN = [
-    "train_rbm",
-    "--hidden",
-    "4",
-    "--chains",
-    "20",
-    "--steps",
-    "4",
-    "--every",
-    "2",
-    "--batch",
-    "16",
-    "--quiet",
-]
+SIMULATE = "simulate --L 4 --samples 20 --chains 16 --burn-in 5 --thin 1 --quiet".split()
+TRAIN = "train_rbm --hidden 4 --chains 20 --steps 600 --every 100 --batch 16 --quiet".split()
 
 
 def physgen(*args: str, **options) -> subprocess.CompletedProcess:
@@ -206,7 +180,7 @@ def test_simulate_continues_after_ctrl_c_with_the_same_content(tmp_path):
 
 
 def test_training_continues_after_ctrl_c_bit_for_bit(folder, tmp_path):
-    args = [*TRAIN, "--data", str(folder / "good.h5"), "--beta", "0.3", "--steps", "600", "--every", "100"]
+    args = [*TRAIN, "--data", str(folder / "good.h5"), "--beta", "0.3"]
     stopped = _interrupted([*args, "--out", str(tmp_path / "a")], tmp_path, "a/checkpoints/00000100*")
     assert stopped.returncode == 1
     assert stopped.stderr.rstrip().endswith("--resume")
