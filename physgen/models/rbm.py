@@ -29,7 +29,7 @@ class RBM(nn.Module):
     Arguments:
         shape: Lattice sides; their product is N.
         hidden: Hidden units H; with ``tied``, units per site.
-        spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`, or 0.5 with ``tied``.
+        spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`, or 0.3 with ``tied``.
         tied: Repeats each hidden unit at every site of the torus, with the same weights relative to its site
             (Lee et al., 2009, with kernels as large as the lattice). The law is then invariant under
             translations; two units per site hold the nearest-neighbour Ising model of the square lattice
@@ -61,7 +61,7 @@ class RBM(nn.Module):
         if hidden < 1:
             raise ValueError(f"a restricted Boltzmann machine needs at least one hidden unit, got {hidden}")
         if spread is None:
-            spread = 0.5 if tied else self.n_sites**-0.5
+            spread = 0.3 if tied else self.n_sites**-0.5
         self.W = nn.Parameter(spread * torch.randn(self.n_sites, hidden))
         self.b = nn.Parameter(torch.zeros(1 if tied else self.n_sites), requires_grad=not symmetric)
         self.c = nn.Parameter(torch.zeros(hidden), requires_grad=not symmetric)
