@@ -13,7 +13,7 @@ import torch
 from cyclopts import Parameter
 from torch import Tensor, nn
 
-from ising import store
+from ising import Ising, store
 from ising.model import restore
 from physgen import checkpoint
 from physgen.batches import Batches
@@ -39,7 +39,7 @@ class Training:
     batch: int = 200
     """Configurations per step."""
     lr: float = 1e-3
-    """Learning rate at the start; it decays to zero as a half cosine."""
+    """Learning rate at the start; it decays to 2 % as a half cosine."""
     average: float = 0.25
     """Last fraction of the steps over which the weights are averaged (Polyak); 0 turns it off."""
     augment: bool = True
@@ -65,8 +65,16 @@ class Data:
     train: Tensor
     validation: Tensor
     beta: float
-    shape: tuple[int, ...]
-    model: dict[str, Any]
+    hamiltonian: Ising
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.hamiltonian.lattice.shape
+
+    @property
+    def even(self) -> bool:
+        """Whether s and -s have the same energy."""
+        return not self.hamiltonian.site_fields.any()
 
 
 def load(config: Training) -> Data:
@@ -83,23 +91,21 @@ def load(config: Training) -> Data:
         )
     device = pick_device(config.device)
     parts = [store.Configurations(config.data, split=split, beta=beta) for split in ("train", "validation")]
-    run = next(store.runs(config.data, beta=beta))
     train, validation = (torch.as_tensor(part.spins).to(device) for part in parts)
-    return Data(train, validation, beta, tuple(run.shape), run.model)
+    return Data(train, validation, beta, restore(**store.hamiltonian(config.data)))
 
 
 def schedule(config: Training) -> dict[str, Any]:
     """Decay of the learning rate and start of the weight average, as the steps of physgen.train take them."""
     first = round(config.steps * (1 - config.average))
-    return {"schedule": decay(config.steps), "average_from": first if config.average else None}
+    return {"schedule": decay(config.steps, final=0.02), "average_from": first if config.average else None}
 
 
 def batches_of(data: Data, config: Training) -> Batches:
     """Shuffled minibatches; with ``augment``, under those symmetries that the Hamiltonian has."""
-    model = restore(**data.model)
-    uniform = not isinstance(model.J, Tensor) and not isinstance(model.h, Tensor)
-    symmetries = list(model.lattice.symmetries) if config.augment and uniform else []
-    if config.augment and not isinstance(model.h, Tensor) and model.h == 0:
+    uniform = not isinstance(data.hamiltonian.J, Tensor) and not isinstance(data.hamiltonian.h, Tensor)
+    symmetries = list(data.hamiltonian.lattice.symmetries) if config.augment and uniform else []
+    if config.augment and data.even:
         symmetries.append("flip")
     device = data.train.device
     return Batches(
@@ -152,8 +158,7 @@ def _manifest(data: Data, config: Training) -> dict[str, Any]:
     return {
         "options": plain(config),
         "beta": data.beta,
-        "shape": list(data.shape),
-        "model": data.model,
+        "model": data.hamiltonian.describe(),
         "provenance": provenance(),
     }
 

@@ -36,7 +36,8 @@ class Config(_training.Training):
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
-    net = models.build(config.model, data.shape).to(data.train.device)
+    hyper = {"symmetric": data.even} if config.model == "made" else {}
+    net = models.build(config.model, data.shape, **hyper).to(data.train.device)
     step = gradient_step(
         net.loss, torch.optim.Adam(net.parameters(), lr=config.lr), clip=1.0, **_training.schedule(config)
     )

@@ -36,7 +36,8 @@ class Config(_training.Training):
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
-    gan = models.build("dcgan", data.shape, latent=config.latent).to(data.train.device)
+    gan = models.build("dcgan", data.shape, latent=config.latent, symmetric=data.even)
+    gan.to(data.train.device)
     adam = {"lr": config.lr, "betas": (0.5, 0.9)}
     generator = gradient_step(
         gan.generator_loss,
