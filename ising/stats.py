@@ -14,6 +14,9 @@ import numpy as np
 from scipy import fft
 
 
+FEWEST_BLOCKS = 64  # of a jackknife, unless tau or the caller demands fewer
+
+
 class ChainTooShort(UserWarning):
     """The series is too short for its own autocorrelation time, so its error bar is a guess."""
 
@@ -150,7 +153,8 @@ def jackknife(f: Callable[..., float], *series: np.ndarray, blocks: int | None =
         return Estimate(float(f(*(float(x[0, 0]) for x in checked))), 0.0)
     slowest = max(checked, key=_tau)
     tau = _tau(slowest)
-    _warn_if_short(slowest, tau)
+    if len(slowest) < (blocks or FEWEST_BLOCKS):  # else blocks are whole chains: independent, whatever tau is
+        _warn_if_short(slowest, tau)
     bins, sizes = _block_sums(np.stack(checked), tau, blocks)
     total, count, g = bins.sum(-1), sizes.sum(), len(sizes)
     full = float(f(*(total / count)))
@@ -238,7 +242,7 @@ def _warn_if_short(x: np.ndarray, tau: float) -> None:
 def _block_sums(x: np.ndarray, tau: float, blocks: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Sums ``(series, g)`` over the blocks of ``(series, chains, n)``, and the blocks' sizes ``(g,)``."""
     _, chains, n = x.shape
-    fewest, most = (blocks, blocks) if blocks else (64, 128)
+    fewest, most = (blocks, blocks) if blocks else (FEWEST_BLOCKS, 2 * FEWEST_BLOCKS)
     if chains >= fewest:
         edges = np.linspace(0, chains, min(chains, most) + 1).astype(int)
         sums, sizes = np.add.reduceat(x.sum(-1), edges[:-1], axis=1), np.diff(edges) * n

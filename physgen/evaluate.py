@@ -20,6 +20,7 @@ from . import ais
 BATCH = 4096  # configurations given to a model at once
 MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
 ANNEALED_CHAINS, ANNEALING_STEPS = 500, 1000  # for the log Z of a model that cannot sum it
+GRIDS = 96, 64  # points per latent variable; the difference tells the error
 REPEATS, REPEAT_DRAWS = 8, 4  # importance samples where a bound is evaluated on all states
 
 
@@ -103,6 +104,11 @@ def log_partition(model: Any, seed: int) -> Estimate:
         return Estimate(float(model.log_partition()), 0.0)
     generator = torch.Generator(_home(model)[0]).manual_seed(seed)
     return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
+
+
+def marginals(model: nn.Module, states: np.ndarray, points: int) -> np.ndarray:
+    """Log q of a model that integrates its latent variables on a grid, float64 nats."""
+    return log_values(lambda x: model.log_marginal(x, points), model, states)
 
 
 def repeated_bounds(model: Any, states: np.ndarray) -> np.ndarray:

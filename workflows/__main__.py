@@ -4,13 +4,12 @@ import ast
 import logging
 import os
 import sys
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
 
-log = logging.getLogger("physgen")
+from workflows._warnings import show_warnings_as_lines
 
 SUMMARY = """Ising Monte Carlo, generative models trained on it, and the two compared.
 
@@ -53,7 +52,7 @@ def build_app() -> App:
 def main() -> None:
     """Runs one command. What the user can mend is one sentence on stderr and exit code 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    warnings.showwarning = lambda message, *_, **__: log.warning("warning: %s", message)
+    show_warnings_as_lines()
     try:
         build_app()(sys.argv[1:], exit_on_error=False, print_error=False)
     except KeyboardInterrupt as stop:

@@ -25,6 +25,7 @@ from cyclopts import Parameter
 from ising import Run, store
 from physgen import checkpoint, compare, report
 from workflows._common import progress_bar
+from workflows._warnings import show_warnings_as_lines
 
 log = logging.getLogger("physgen.compare")
 
@@ -105,6 +106,9 @@ def matching_run(trained: dict, files: tuple[Path, ...]) -> tuple[Path, Run]:
 def pool(workers: int) -> concurrent.futures.Executor:
     """Spawned processes of one thread each: torch hangs in forked ones."""
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-    )
+    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+
+
+def _prepare_worker() -> None:
+    torch.set_num_threads(1)
+    show_warnings_as_lines()

@@ -11,9 +11,10 @@ Both follow the Wasserstein distance between data and samples, with gradient pen
 .. math:: \min_g \max_c \; \langle c(s) \rangle_{\rm data} - \langle c(\mathrm{sign}\, g(z)) \rangle
     - \lambda \big\langle (\lVert \nabla c(x) \rVert - 1)^2 \big\rangle,
 
-x on straight lines between data and samples. The sign has no gradient: it is passed straight through as that
-of tanh, so the spins are hard ±1 in training too and the generator's gradient is biased. There is no density,
-hence no likelihood: only distributions of observables can be compared.
+x on straight lines between data and samples. The sign has no gradient: that of :math:`\tanh(g / g_{\rm rms})`
+is passed straight through, so the spins are hard ±1 in training too and the generator's gradient is biased.
+Without the root mean square over the lattice, of which the signs know nothing, g grows until tanh is flat and
+learning stops. There is no density, hence no likelihood: only distributions of observables can be compared.
 
 References:
     | Generative Adversarial Networks (Goodfellow et al., 2014), https://arxiv.org/abs/1406.2661
@@ -57,7 +58,7 @@ class DCGAN(nn.Module):
         self,
         shape: tuple[int, ...],
         latent: int = 32,
-        width: int = 16,
+        width: int = 8,
         penalty: float = 1.0,
         symmetric: bool = False,
     ):
@@ -120,7 +121,8 @@ class Generator(nn.Module):
         for conv, scale in zip(self.convs, self.scales, strict=True):
             x = interpolate(x, scale)
             x = leaky_relu(conv(torch.cat([x, noise(1, *scale)], dim=1)), 0.2)
-        soft = torch.tanh(self.head(x)).flatten(1)
+        fields = self.head(x).flatten(1)
+        soft = torch.tanh(fields / fields.square().mean(-1, keepdim=True).sqrt())
         spins = soft + (torch.where(soft < 0, -1.0, 1.0) - soft).detach()
         return spins * torch.where(noise(1) < 0, -1.0, 1.0) if self.symmetric else spins
 

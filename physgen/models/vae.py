@@ -113,6 +113,43 @@ class VAE(nn.Module):
             log_weights.append(log_joint - posterior.log_prob(z))
         return torch.stack(log_weights).logsumexp(0) - math.log(k)
 
+    @property
+    def integrable(self) -> bool:
+        """Whether :meth:`log_marginal` can do the integral over z: two latent variables or one."""
+        return self.latent <= 2
+
+    @torch.no_grad()
+    def log_marginal(self, spins: Tensor, points: int = 96) -> Tensor:
+        r"""The density itself, if :attr:`integrable`: ``(n, N)`` to ``(n,)`` float64, nats.
+
+        .. math:: \log p(s) = \log \int N(\epsilon; 0, 1)\, p(s \mid f(\epsilon))\, d\epsilon
+
+        by the trapezoidal rule on :math:`[-7, 7]^K`, whose error for a smooth integrand falls faster than any
+        power of ``points``; compare two grids to see it.
+
+        Example:
+            >>> vae = build((2, 2), latent=2).double()
+            >>> states = 2.0 * (torch.arange(16).unsqueeze(-1) >> torch.arange(4) & 1).double() - 1
+            >>> round(vae.log_marginal(states).exp().sum().item(), 10)
+            1.0
+        """
+        if not self.integrable:
+            raise ValueError(
+                f"the integral over {self.latent} latent variables is out of reach of a grid; build the VAE "
+                "with latent=2, or take log_prob_bound"
+            )
+        weights, grid = next(self.parameters()), torch.linspace(-7, 7, points, dtype=torch.float64)
+        z = torch.cartesian_prod(*(grid,) * self.latent).reshape(-1, self.latent)
+        log_mass = (-z.square().sum(-1) / 2).log_softmax(0).to(weights.device)
+        z = z.to(weights)
+        for transform in self.flow():
+            z = transform(z)
+        fields = self.decoder(z).double()
+        log_mass = log_mass - (fields.abs() + softplus(-2 * fields.abs())).sum(-1)  # - log 2 cosh
+        return torch.cat(
+            [torch.logsumexp(rows.double() @ fields.T + log_mass, -1) for rows in spins.split(1024)]
+        )
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Independent draws, ``(n, N)``: z from the prior, spins given z."""

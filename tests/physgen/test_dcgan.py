@@ -14,8 +14,11 @@ def test_the_sign_passes_the_gradient_of_tanh():
     heads = []
     gan.generator.head.register_forward_hook(lambda *call: heads.append(call[-1]))
     spins = gan.generator(5)
-    (found,) = torch.autograd.grad(spins.sum(), heads[0])
-    torch.testing.assert_close(found, 1 - torch.tanh(heads[0]) ** 2)
+    soft = torch.tanh(heads[0] / heads[0].square().mean((1, 2, 3), keepdim=True).sqrt())
+    weight = torch.randn(5, 16)
+    (found,) = torch.autograd.grad((weight * spins).sum(), heads[0], retain_graph=True)
+    (expected,) = torch.autograd.grad((weight * soft.flatten(1)).sum(), heads[0])
+    torch.testing.assert_close(found, expected)
     torch.testing.assert_close(spins, torch.where(heads[0] < 0, -1.0, 1.0).flatten(1))
 
 
