@@ -13,7 +13,6 @@ from decimal import Decimal
 import numpy as np
 from scipy import fft
 
-
 FEWEST_BLOCKS = 64  # of a jackknife, unless tau or the caller demands fewer
 
 

@@ -51,7 +51,7 @@ class Config:
     """No progress bar."""
 
 
-def main(*, config: Config = Config()) -> dict[str, compare.Comparison]:
+def main(*, config: Config = Config()) -> None:
     folders = sorted(path.parent for path in config.runs.rglob("config.json"))
     if not folders:
         raise ValueError(f"{config.runs} holds no trained model; train one first, see physgen --help")
@@ -59,7 +59,6 @@ def main(*, config: Config = Config()) -> dict[str, compare.Comparison]:
     report.write(config.report, results)
     sys.stdout.write(compare.table(results) + "\n")
     log.info("report: %s", config.report)
-    return results
 
 
 def all_comparisons(folders: list[Path], config: Config) -> dict[str, compare.Comparison]:
