@@ -40,7 +40,7 @@ class Training:
     """Configurations per step."""
     lr: float = 1e-3
     """Learning rate at the start; it decays to 2 % as a half cosine."""
-    average: float = 0.25
+    average: float = 0.3
     """Last fraction of the steps over which the weights are averaged (Polyak); 0 turns it off."""
     augment: bool = True
     """Apply random symmetries of the lattice to every batch (periodic lattices only)."""
@@ -97,8 +97,9 @@ def load(config: Training) -> Data:
 
 def schedule(config: Training) -> dict[str, Any]:
     """Decay of the learning rate and start of the weight average, as the steps of physgen.train take them."""
+    factor = decay(config.steps, final=0.02, warm_up=min(50, config.steps // 20))
     first = round(config.steps * (1 - config.average))
-    return {"schedule": decay(config.steps, final=0.02), "average_from": first if config.average else None}
+    return {"schedule": factor, "average_from": first if config.average else None}
 
 
 def batches_of(data: Data, config: Training) -> Batches:

@@ -30,12 +30,25 @@ log = logging.getLogger("physgen.demo")
 
 CRITICAL = 2.269
 
-# Options, and gradient steps at the critical temperature, at others, and for small lattices.
-MODELS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
-    "train_autoregressive": ({"lr": 1e-3}, (4000, 2000, 1000)),
-    "train_rbm": ({"lr": 1e-2}, (4000, 2000, 1000)),
-    "train_vae": ({"lr": 1e-3}, (4000, 2000, 1000)),
-    "train_gan": ({"lr": 2e-4}, (4000, 2000, 1000)),
+# Options of the trainings; at the critical temperature a large lattice gets twice the steps.
+LARGE: dict[str, dict[str, Any]] = {
+    "train_autoregressive": {"steps": 7000, "lr": 1e-3},
+    "train_rbm": {
+        "tied": True,
+        "hidden": 2,
+        "chains": 128,
+        "batch": 128,
+        "steps": 3000,
+        "lr": 3e-3,
+    },
+    "train_vae": {"steps": 3500, "batch": 128},
+    "train_gan": {"steps": 1500, "batch": 32},
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "train_autoregressive": {"hidden": 64, "steps": 5000, "lr": 1e-2},
+    "train_rbm": {"hidden": 16, "chains": 512, "batch": 512, "k": 3, "steps": 4000, "lr": 4e-2},
+    "train_vae": {"latent": 2, "hidden": 128, "steps": 3000, "lr": 3e-3},
+    "train_gan": {"steps": 1000, "batch": 128},
 }
 
 
@@ -118,23 +131,17 @@ def trainings(config: Config) -> list[tuple[str, Any]]:
     found = []
     for L in config.L:
         for temperature in sorted(config.temperature, key=lambda T: T != CRITICAL):
-            for name, (options, steps) in MODELS.items():
-                module = importlib.import_module(f"workflows.{name}")
-                count = steps[2 if L <= 4 else int(temperature != CRITICAL)]
-                found.append(
-                    (
-                        name,
-                        module.Config(
-                            **options,
-                            data=config.out / f"square{L}.h5",
-                            temperature=temperature,
-                            steps=max(2, round(config.scale * count)),
-                            out=config.out / "runs" / f"{name.removeprefix('train_')}-L{L}-T{temperature}",
-                            device="cpu",
-                            quiet=True,
-                        ),
-                    )
-                )
+            for name, settings in (SMALL if L <= 4 else LARGE).items():
+                factor = 2 if L > 4 and temperature == CRITICAL else 1
+                options = settings | {
+                    "steps": max(2, round(factor * config.scale * settings["steps"])),
+                    "data": config.out / f"square{L}.h5",
+                    "temperature": temperature,
+                    "out": config.out / "runs" / f"{name.removeprefix('train_')}-L{L}-T{temperature}",
+                    "device": "cpu",
+                    "quiet": True,
+                }
+                found.append((name, importlib.import_module(f"workflows.{name}").Config(**options)))
     return found
 
 

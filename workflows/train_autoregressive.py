@@ -27,6 +27,8 @@ class Config(_training.Training):
 
     model: Literal["made", "pixelcnn"] = "made"
     """Masked dense net, or masked convolutions in raster order."""
+    hidden: int = 256
+    """Hidden units of MADE."""
     out: Path = Path("runs/made")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
@@ -36,8 +38,8 @@ class Config(_training.Training):
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
-    hyper = {"symmetric": data.even} if config.model == "made" else {}
-    net = models.build(config.model, data.shape, **hyper).to(data.train.device)
+    hyper = {"hidden": config.hidden} if config.model == "made" else {}
+    net = models.build(config.model, data.shape, symmetric=data.even, **hyper).to(data.train.device)
     step = gradient_step(
         net.loss, torch.optim.Adam(net.parameters(), lr=config.lr), clip=1.0, **_training.schedule(config)
     )

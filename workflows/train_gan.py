@@ -1,7 +1,7 @@
 """Train a deep convolutional generative adversarial network with periodic padding.
 
-There is no likelihood: watch the critic's mean output on real and on generated
-configurations, and the spread of the magnetisation (its collapse is mode
+There is no likelihood: watch the critic's mean value of data and of samples, and
+the spread of the magnetisation against that of the data (its collapse is mode
 collapse); physgen compare measures the observables.
 
 Example:
@@ -15,18 +15,26 @@ from pathlib import Path
 import torch
 
 from physgen import models
-from physgen.train import adversarial_step, decay, gradient_step
+from physgen.train import adversarial_step, gradient_step
 from workflows import _training
+
+BETAS = (0.5, 0.99)  # little momentum, or generator and critic chase each other in circles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(_training.Training):
     """Options of ``physgen train_gan``."""
 
-    latent: int = 64
-    """Dimensions of the generator's Gaussian noise."""
+    latent: int = 32
+    """Global latent variables of the generator."""
     critic_steps: int = 1
     """Critic steps per generator step."""
+    batch: int = 64
+    """Configurations per step."""
+    lr: float = 1e-3
+    """Learning rate of the generator at the start; it decays to 2 % as a half cosine."""
+    critic_lr: float = 2e-3
+    """Learning rate of the critic at the start; it decays alike."""
     out: Path = Path("runs/dcgan")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
@@ -38,13 +46,13 @@ def main(*, config: Config = Config()) -> None:
     data = _training.load(config)
     gan = models.build("dcgan", data.shape, latent=config.latent, symmetric=data.even)
     gan.to(data.train.device)
-    adam = {"lr": config.lr, "betas": (0.5, 0.9)}
+    schedule = _training.schedule(config)
     generator = gradient_step(
-        gan.generator_loss,
-        torch.optim.Adam(gan.generator.parameters(), **adam),
-        **_training.schedule(config),
+        gan.generator_loss, torch.optim.Adam(gan.generator.parameters(), config.lr, betas=BETAS), **schedule
     )
     critic = gradient_step(
-        gan.critic_loss, torch.optim.Adam(gan.critic.parameters(), **adam), schedule=decay(config.steps)
+        gan.critic_loss,
+        torch.optim.Adam(gan.critic.parameters(), config.critic_lr, betas=BETAS),
+        schedule=schedule["schedule"],
     )
     _training.run(gan, adversarial_step(generator, critic, critic_steps=config.critic_steps), data, config)
