@@ -19,7 +19,7 @@ from . import ais
 
 BATCH = 4096  # configurations given to a model at once
 MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
-ANNEALED_CHAINS, ANNEALING_STEPS = 500, 1000  # for the log Z of a model that cannot sum it
+ANNEALED_CHAINS, ANNEALING_STEPS = 300, 3000  # for the log Z of a model that cannot sum it
 GRIDS = 96, 64  # points per latent variable; the difference tells the error
 REPEATS, REPEAT_DRAWS = 8, 4  # importance samples where a bound is evaluated on all states
 

@@ -3,6 +3,7 @@
 import math
 
 import pyro
+import pytest
 import torch
 
 from ising import Ising, exact, lattices, simulate, store, tempering
@@ -82,3 +83,34 @@ def test_gaussian_binary_rbm_is_a_pyro_distribution():
     weight, loc, hidden_bias, scale = torch.randn(4, 3), torch.zeros(4), torch.zeros(3), torch.ones(4)
     v = pyro.sample("v", GaussianBinaryRBM(weight, loc, hidden_bias, scale))
     assert v.shape == (4,)
+
+
+@pytest.mark.slow
+def test_the_whole_session_at_full_size(tmp_path, monkeypatch):
+    """One script from simulation to report, with the sizes a user takes; minutes."""
+    monkeypatch.chdir(tmp_path)
+    model = Ising(lattices.square(16), J=1.0)
+    run = simulate(model, beta=0.44, update="wolff", samples=2_000, burn_in=500, chains=64, seed=1)
+    store.append("data/square16.h5", run)
+    spins = next(store.runs("data/square16.h5", beta=0.44)).spins
+    batches = Batches(spins, 100, seed=0)
+
+    rbm = models.build("rbm", model.lattice.shape, hidden=64)
+    step = gradient_step(PersistentCD(rbm, start=spins, k=10), torch.optim.Adam(rbm.parameters(), lr=1e-3))
+    for record in fit(step, batches, steps=20_000, every=500):
+        assert math.isfinite(record.metrics["loss"])
+    log_z = ais.log_partition(rbm, chains=1_000, temperatures=2_000)
+
+    vae = models.build("vae", model.lattice.shape, latent=8)
+    fit(svi_step(vae.model, vae.guide, lr=1e-3), batches, steps=10_000)
+    pixelcnn = models.build("pixelcnn", model.lattice.shape, depth=6)
+    assert pixelcnn.sample(1_000).shape == (1_000, 256)
+
+    results = {
+        "PixelCNN": compare.against_boltzmann(pixelcnn, model, beta=0.44),  # untrained
+        "RBM": compare.against_samples(rbm, run, log_z=log_z),
+        "VAE": compare.against_samples(vae, run),
+    }
+    report.write("report.html", results)
+    assert 0 < results["RBM"].forward_kl.mean < 0.1 < results["PixelCNN"].reverse_kl.mean
+    assert results["VAE"].divergence("KL(p‖q)").kind == "bound"

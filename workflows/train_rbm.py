@@ -35,7 +35,7 @@ class Config(_training.Training):
     batch: int = 256
     """Configurations per step."""
     lr: float = 1e-2
-    """Learning rate at the start; it decays as a half cosine. Tied machines need about 4e-3."""
+    """Learning rate at the start; it decays as a half cosine. Tied machines need 4e-3."""
     out: Path = Path("runs/rbm")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
