@@ -58,6 +58,10 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         hint = f" {stop}" if str(stop) else ""
         sys.exit(f"\nphysgen: stopped.{hint}")
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "allocate" in str(error)):
+            raise
+        sys.exit("physgen: that does not fit into memory; take a smaller lattice, batch or model")
     except (CycloptsError, ValueError, OSError, FloatingPointError) as error:
         if "PHYSGEN_TRACEBACK" in os.environ:
             raise

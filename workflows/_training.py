@@ -57,6 +57,16 @@ class Training:
     quiet: bool = False
     """No progress bar."""
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, option = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            if type(value) is int and value < 1 and field.name != "seed":
+                raise ValueError(f"{option} must be a whole number >= 1, got {value}")
+            if field.name.endswith("lr") and not 0 < value < float("inf"):
+                raise ValueError(f"{option} must be a finite number > 0, got {value}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"--average is a fraction of the steps, from 0 to below 1, got {self.average}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -95,10 +105,15 @@ def load(config: Training) -> Data:
     return Data(train, validation, beta, restore(**store.hamiltonian(config.data)))
 
 
-def schedule(config: Training) -> dict[str, Any]:
-    """Decay of the learning rate and start of the weight average, as the steps of physgen.train take them."""
-    factor = decay(config.steps, final=0.02, warm_up=min(50, config.steps // 20))
-    first = round(config.steps * (1 - config.average))
+def schedule(config: Training, steps: int | None = None) -> dict[str, Any]:
+    """Decay of the learning rate and start of the weight average, as the steps of physgen.train take them.
+
+    Arguments:
+        steps: Of the optimiser in question, where it does not make one at each of ``config.steps``.
+    """
+    steps = steps or config.steps
+    factor = decay(steps, final=0.02, warm_up=min(50, steps // 20))
+    first = round(steps * (1 - config.average))
     return {"schedule": factor, "average_from": first if config.average else None}
 
 
@@ -134,8 +149,7 @@ def run(
             for record in fit(step, batches, steps=config.steps, every=config.every, start=start):
                 values = dict(record.metrics)
                 if validation is not None:
-                    with torch.no_grad():
-                        values["validation_loss"] = float(validation(data.validation))
+                    values["validation_loss"] = _mean(validation, data.validation)
                 line = {"step": record.step, "seconds": round(record.seconds, 3)} | values
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
@@ -144,14 +158,21 @@ def run(
                 bar.update(task, completed=record.step, note=note)
     except KeyboardInterrupt:
         again = [word for word in sys.argv[1:] if word != "--resume"]
+        saved = checkpoint.latest(config.out) is not None
+        state = f"The last checkpoint is safe in {config.out}" if saved else "No checkpoint was made yet"
         raise KeyboardInterrupt(
-            f"The last checkpoint is safe in {config.out}; continue with:\n"
-            f"  physgen {shlex.join(again)} --resume"
+            f"{state}; continue with:\n  physgen {shlex.join(again + ['--resume'] * saved)}"
         ) from None
     step.finish()
     checkpoint.save(config.out, model, step, batches, at=config.steps)
     write_json(config.out / "config.json", _manifest(data, config) | {"finished": True})
     log.info("%s: %d steps done; next: physgen compare --help", config.out, config.steps)
+
+
+@torch.no_grad()
+def _mean(loss: Callable[[Tensor], Tensor], spins: Tensor, rows: int = 1000) -> float:
+    """Mean loss over all configurations, some rows at a time so that memory stays bounded."""
+    return sum(float(loss(part)) * len(part) for part in spins.split(rows)) / len(spins)
 
 
 def _manifest(data: Data, config: Training) -> dict[str, Any]:
@@ -168,6 +189,8 @@ def _start(model: nn.Module, step: Step, batches: Batches, data: Data, config: T
     """Steps already done: 0 in a new folder, the checkpoint's with --resume; anything else is refused."""
     path = config.out / "config.json"
     done = checkpoint.latest(config.out)
+    if done is None and config.resume:
+        raise ValueError(f"{config.out} holds no checkpoint to resume; leave out --resume, or check --out")
     if done is None:
         write_json(path, _manifest(data, config))
         (config.out / "metrics.jsonl").unlink(missing_ok=True)
@@ -179,7 +202,7 @@ def _start(model: nn.Module, step: Step, batches: Batches, data: Data, config: T
         )
     before = json.loads(path.read_text())["options"]
     for name, value in plain(config).items():
-        if name not in ("resume", "quiet", "steps", "out", "data") and before[name] != value:
+        if name not in ("resume", "quiet", "out", "data") and before[name] != value:
             raise ValueError(
                 f"{config.out} was trained with {name} = {before[name]!r}, not {value!r}; resume with the "
                 "same options, or choose another --out"

@@ -53,6 +53,9 @@ class Config:
 
 def main(*, config: Config = Config()) -> None:
     folders = sorted(path.parent for path in config.runs.rglob("config.json"))
+    for folder in [folder for folder in folders if checkpoint.latest(folder) is None]:
+        log.info("%s is left out: it holds no checkpoint yet", folder)
+        folders.remove(folder)
     if not folders:
         raise ValueError(f"{config.runs} holds no trained model; train one first, see physgen --help")
     results = all_comparisons(folders, config)
@@ -78,7 +81,8 @@ def compare_one(folder: Path, config: Config) -> compare.Comparison:
     trained = json.loads((folder / "config.json").read_text())
     model = checkpoint.load_model(folder)
     path, run = matching_run(trained, config.data)
-    seen = set(store.Configurations(path, split="train", beta=run.beta).chain.tolist())
+    part = store.Configurations(path, split="train", beta=run.beta)
+    seen = set(part.chain[part.run == part.run.min()].tolist())  # of the first run, the one read here
     return compare.against_samples(
         model,
         run,
@@ -86,6 +90,7 @@ def compare_one(folder: Path, config: Config) -> compare.Comparison:
         name=model.recipe["name"].upper(),
         held_out=[chain for chain in range(run.chains) if chain not in seen],
         seed=config.seed,
+        note="" if trained.get("finished") else "Its training is not finished.",
     )
 
 

@@ -24,7 +24,7 @@ from cyclopts import Parameter
 
 from physgen import checkpoint
 from workflows import compare, simulate
-from workflows._common import progress_bar
+from workflows._common import plain, progress_bar, write_json
 
 log = logging.getLogger("physgen.demo")
 
@@ -80,6 +80,7 @@ class Config:
 
 def main(*, config: Config = Config()) -> None:
     begin = time.monotonic()
+    _claim(config)
     try:
         files = tuple(simulated(L, config) for L in config.L)
         train(config)
@@ -97,6 +98,16 @@ def main(*, config: Config = Config()) -> None:
             f"What is done is safe in {config.out}; the same command does the rest."
         ) from None
     log.info("%.0f s in all", time.monotonic() - begin)
+
+
+def _claim(config: Config) -> None:
+    """Notes the options in the folder; a folder of other options is refused, not reused."""
+    path, free = config.out / "demo.json", ("out", "workers", "quiet")
+    asked = {name: value for name, value in plain(config).items() if name not in free}
+    if not path.exists():
+        write_json(path, asked)
+    elif (before := json.loads(path.read_text())) != asked:
+        raise ValueError(f"{config.out} holds a demo with other options, {before}; choose another --out")
 
 
 def simulated(L: int, config: Config) -> Path:

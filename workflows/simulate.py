@@ -15,6 +15,8 @@ Example:
 import dataclasses
 import functools
 import logging
+import math
+import os
 import shlex
 import sys
 import time
@@ -78,6 +80,7 @@ class Config:
 def main(*, config: Config = Config()) -> None:
     betas = betas_of(config.beta, config.temperature)
     periodic = tuple(kind == "periodic" for kind in config.boundary)
+    _refuse_beyond_memory(config)
     lattice = lattices.build(config.lattice, config.L, pbc=periodic if len(periodic) > 1 else periodic[0])
     model = Ising(lattice, J=config.J, h=config.h)
     if config.out.exists() and store.hamiltonian(config.out) != model.describe():
@@ -122,6 +125,21 @@ def main(*, config: Config = Config()) -> None:
             f"  physgen {shlex.join(sys.argv[1:])}"
         ) from None
     log.info("%s is written; look at it with: physgen info %s", config.out, config.out)
+
+
+def _refuse_beyond_memory(config: Config) -> None:
+    """Before anything is built: tables of the lattice, the chains and one block of samples."""
+    if config.lattice not in lattices.REGISTRY or min(config.L) < 4:
+        return  # the lattice itself refuses these, in better words
+    axes = len(lattices.build(config.lattice, (4,) * len(config.L)).shape)
+    sites = config.L[0] ** axes if len(config.L) == 1 else math.prod(config.L)
+    need = sites * (300 + 10 * config.chains)
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > have:
+        raise ValueError(
+            f"{config.chains} chains of {sites} sites need about {need / 1e9:.3g} GB, and there are "
+            f"{have / 1e9:.3g} GB; take a smaller --L or fewer --chains"
+        )
 
 
 def simulate_one(

@@ -44,15 +44,18 @@ class Config(_training.Training):
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
+    if not all(data.hamiltonian.lattice.pbc):
+        raise ValueError("a DCGAN pads its convolutions periodically; simulate with --boundary periodic")
     gan = models.build("dcgan", data.shape, latent=config.latent, symmetric=data.even)
     gan.to(data.train.device)
-    schedule = _training.schedule(config)
     generator = gradient_step(
-        gan.generator_loss, torch.optim.Adam(gan.generator.parameters(), config.lr, betas=BETAS), **schedule
+        gan.generator_loss,
+        torch.optim.Adam(gan.generator.parameters(), config.lr, betas=BETAS),
+        **_training.schedule(config, max(1, config.steps // config.critic_steps)),
     )
     critic = gradient_step(
         gan.critic_loss,
         torch.optim.Adam(gan.critic.parameters(), config.critic_lr, betas=BETAS),
-        schedule=schedule["schedule"],
+        schedule=_training.schedule(config)["schedule"],
     )
     _training.run(gan, adversarial_step(generator, critic, critic_steps=config.critic_steps), data, config)
