@@ -57,7 +57,8 @@ def main() -> None:
         build_app()(sys.argv[1:], exit_on_error=False, print_error=False)
     except KeyboardInterrupt as stop:
         hint = f" {stop}" if str(stop) else ""
-        sys.exit(f"\nphysgen: stopped.{hint}")
+        sys.stderr.write(f"\nphysgen: stopped.{hint}\n")
+        sys.exit(130)
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or "allocate" in str(error)):
             raise

@@ -55,6 +55,16 @@ def provenance() -> dict[str, str]:
     }
 
 
+def check_counts(config: Any) -> None:
+    """Refuses whole-number options below 1, except seeds and the number of burn-in sweeps."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        least = 0 if field.name in ("seed", "burn_in") else 1
+        if type(value) is int and value < least:
+            option = field.name.replace("_", "-")
+            raise ValueError(f"--{option} must be a whole number >= {least}, got {value}")
+
+
 def plain(config: Any) -> dict[str, Any]:
     """A dataclass as JSON-ready values; paths become strings."""
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -18,7 +18,7 @@ from ising.model import restore
 from physgen import checkpoint
 from physgen.batches import Batches
 from physgen.train import Step, decay, fit
-from workflows._common import betas_of, pick_device, plain, progress_bar, provenance, write_json
+from workflows._common import betas_of, check_counts, pick_device, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.train")
 
@@ -58,14 +58,15 @@ class Training:
     """No progress bar."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, option = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
-            if type(value) is int and value < 1 and field.name != "seed":
-                raise ValueError(f"{option} must be a whole number >= 1, got {value}")
-            if field.name.endswith("lr") and not 0 < value < float("inf"):
-                raise ValueError(f"{option} must be a finite number > 0, got {value}")
+        check_counts(self)
+        for name in {"lr", "critic_lr"} & set(vars(self)):
+            if not 0 < getattr(self, name) < float("inf"):
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be a finite number > 0, got {getattr(self, name)}")
         if not 0 <= self.average < 1:
             raise ValueError(f"--average is a fraction of the steps, from 0 to below 1, got {self.average}")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
 
 
 @dataclasses.dataclass(frozen=True)

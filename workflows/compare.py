@@ -24,7 +24,7 @@ from cyclopts import Parameter
 
 from ising import Run, store
 from physgen import checkpoint, compare, report
-from workflows._common import progress_bar
+from workflows._common import check_counts, progress_bar
 from workflows._warnings import show_warnings_as_lines
 
 log = logging.getLogger("physgen.compare")
@@ -49,6 +49,15 @@ class Config:
     """Processes, each with one thread."""
     quiet: bool = False
     """No progress bar."""
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+        if self.samples < 100:
+            raise ValueError(
+                f"error bars need at least 100 samples of each model, got --samples {self.samples}"
+            )
+        if self.report.is_dir():
+            raise ValueError(f"--report names the page to write, and {self.report} is a folder")
 
 
 def main(*, config: Config = Config()) -> None:

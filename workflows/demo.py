@@ -24,7 +24,7 @@ from cyclopts import Parameter
 
 from physgen import checkpoint
 from workflows import compare, simulate
-from workflows._common import plain, progress_bar, write_json
+from workflows._common import check_counts, plain, progress_bar, write_json
 
 log = logging.getLogger("physgen.demo")
 
@@ -74,6 +74,9 @@ class Config:
     """Factor on all gradient steps; below 1 is quicker and worse."""
     quiet: bool = False
     """No progress bars."""
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
     SMOKE = {"L": (4,), "temperature": (CRITICAL,), "samples": 20, "chains": 16, "scale": 0.01, "quiet": True}
 

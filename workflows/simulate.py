@@ -29,7 +29,7 @@ from cyclopts import Parameter
 
 from ising import Ising, lattices, stats, store
 from ising.simulate import SEGMENT_BYTES, Segment, stream
-from workflows._common import betas_of, pick_device, progress_bar, provenance
+from workflows._common import betas_of, check_counts, pick_device, progress_bar, provenance
 
 log = logging.getLogger("physgen.simulate")
 
@@ -46,13 +46,13 @@ class Config:
     boundary: tuple[Literal["periodic", "open"], ...] = ("periodic",)
     """For all axes, or one per axis."""
     beta: tuple[float, ...] | None = None
-    """Inverse temperatures, in units of 1/J."""
+    """Inverse temperatures, k_B = 1; E = -J sum ss - h sum s."""
     temperature: tuple[float, ...] | None = None
-    """Temperatures, in units of J, instead of --beta."""
+    """Temperatures, k_B = 1, instead of --beta."""
     J: float = 1.0
-    """Coupling of every bond; J > 0 is the ferromagnet."""
+    """Coupling of every bond, an energy; J > 0 is the ferromagnet."""
     h: float = 0.0
-    """Field on every site."""
+    """Field on every site, an energy."""
     update: str = "metropolis"
     """metropolis, heat_bath or wolff."""
     samples: int = 1000
@@ -66,7 +66,7 @@ class Config:
     start: Literal["random", "ordered"] = "random"
     """Initial configuration."""
     seed: int = 0
-    """Seed of all random numbers; a further run of the same settings needs another one."""
+    """Seed of all random numbers; a further run at the same temperature needs another one."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     """Where the sweeps run."""
     out: Path = Path("data/ising.h5")
@@ -75,6 +75,9 @@ class Config:
     """No progress bar."""
 
     SMOKE = {"L": (4,), "beta": (0.3,), "samples": 20, "chains": 8, "burn_in": 5, "thin": 1, "quiet": True}
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 def main(*, config: Config = Config()) -> None:
@@ -103,14 +106,10 @@ def main(*, config: Config = Config()) -> None:
     interrupted = journal.folder.exists()
     published = [key for key in keys.values() if journal.published(key)]
     journal.publish(published)  # which only clears up what a kill has left of them
-    if len(published) == len(keys):
-        if interrupted:
-            log.info("%s was complete already", config.out)
-            return
-        raise ValueError(
-            f"{config.out} already holds this run (seed {config.seed}); choose another --seed for more "
-            "chains, or another --out"
-        )
+    if interrupted and len(published) == len(keys):
+        log.info("%s was complete already", config.out)
+        return
+    _refuse_known_seed([beta for beta, key in keys.items() if not (interrupted and key in published)], config)
     try:
         with progress_bar(config.quiet) as bar:
             for beta, key in keys.items():
@@ -125,6 +124,16 @@ def main(*, config: Config = Config()) -> None:
             f"  physgen {shlex.join(sys.argv[1:])}"
         ) from None
     log.info("%s is written; look at it with: physgen info %s", config.out, config.out)
+
+
+def _refuse_known_seed(betas: list[float], config: Config) -> None:
+    """One seed at one temperature makes one set of chains, so a second run of it would repeat samples."""
+    for row in store.summary(config.out)["runs"] if config.out.exists() else []:
+        if row["seed"] == config.seed and any(math.isclose(row["beta"], beta) for beta in betas):
+            raise ValueError(
+                f"{config.out} already holds a run at beta = {row['beta']:.6g} with seed {config.seed}; "
+                "choose another --seed for more chains, or another --out"
+            )
 
 
 def _refuse_beyond_memory(config: Config) -> None:
@@ -152,6 +161,8 @@ def simulate_one(
     if last is not None and last.done:
         show(completed=options["samples"], note="")
         return
+    if last is not None:
+        show(completed=last.first + last.spins.shape[1], note="")
     segment = max(
         1, min(options["samples"] // 10, SEGMENT_BYTES // (options["chains"] * model.lattice.n_sites))
     )

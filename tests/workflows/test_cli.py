@@ -70,6 +70,10 @@ WRONG = {
     "no temperature": ("simulate --out {o}.h5", "--temperature"),
     "no samples": ("simulate --samples 0 --beta 0.4 --out {o}.h5", "samples"),
     "the same run again": (" ".join(SIMULATE) + " --beta 0.3 0.5 --out {f}/good.h5", "--seed"),
+    "the same seed, longer": (
+        " ".join(SIMULATE).replace("20", "40") + " --beta 0.3 --out {f}/good.h5",
+        "--seed",
+    ),
     "another Hamiltonian": (" ".join(SIMULATE) + " --h 0.1 --beta 0.3 --out {f}/good.h5", "Hamiltonian"),
     "no temperature chosen": ("train_rbm --data {f}/good.h5 --out {o}", "0.3, 0.5"),
     "temperature not in file": ("train_rbm --data {f}/good.h5 --beta 0.4 --out {o}", "0.3, 0.5"),
@@ -94,6 +98,10 @@ WRONG = {
         "train_rbm --data {f}/good.h5 --beta 0.3 --hidden 100000000000 --out {o}",
         "memory",
     ),
+    "no chains": ("simulate --beta 0.4 --chains 0 --out {o}.h5", "--chains"),
+    "no workers": ("compare --workers 0 --data {f}/good.h5", "--workers"),
+    "one sample": ("compare --samples 1 --data {f}/good.h5", "--samples"),
+    "a file for a folder": ("train_rbm --data {f}/good.h5 --beta 0.3 --out {f}/text.h5", "text.h5"),
     "no models": ("compare --runs {o} --data {f}/good.h5 --report {o}.html", "no trained model"),
     "no GPU": ("simulate --beta 0.4 --device cuda --out {o}.h5", "CUDA"),
 }
@@ -184,7 +192,7 @@ def test_simulate_continues_after_ctrl_c_with_the_same_content(tmp_path):
     ]
     args += ["--burn-in", "50", "--thin", "20", "--quiet"]
     stopped = _interrupted([*args, "--out", str(tmp_path / "a.h5")], tmp_path, "a.h5.parts/*-000001.segment")
-    assert stopped.returncode == 1
+    assert stopped.returncode == 130
     assert "the same command continues" in stopped.stderr
     assert f"--out {tmp_path}/a.h5" in stopped.stderr
     assert not (tmp_path / "a.h5").exists()
@@ -196,7 +204,7 @@ def test_simulate_continues_after_ctrl_c_with_the_same_content(tmp_path):
 def test_training_continues_after_ctrl_c_bit_for_bit(folder, tmp_path):
     args = [*TRAIN, "--data", str(folder / "good.h5"), "--beta", "0.3"]
     stopped = _interrupted([*args, "--out", str(tmp_path / "a")], tmp_path, "a/checkpoints/00000100*")
-    assert stopped.returncode == 1
+    assert stopped.returncode == 130
     assert stopped.stderr.rstrip().endswith("--resume")
     assert physgen(*args, "--out", str(tmp_path / "a")).stderr.count("--resume") == 1  # refuses to start over
     assert physgen(*args, "--out", str(tmp_path / "a"), "--lr", "1", "--resume").returncode == 1
