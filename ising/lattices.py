@@ -1,6 +1,7 @@
 """Lattices: sites, bonds and an update order. One decorated function per lattice."""
 
 import functools
+import inspect
 import itertools
 import math
 from collections.abc import Callable
@@ -39,6 +40,15 @@ class Lattice:
     @property
     def n_sites(self) -> int:
         return math.prod(self.shape)
+
+    @cached_property
+    def is_as_named(self) -> bool:
+        """Whether name, size and pbc lead back to the same bonds in the same order."""
+        try:
+            again = build(self.name, self.size, self.pbc)
+        except ValueError:
+            return False
+        return again.shape == self.shape and torch.equal(again.edges, self.edges.cpu().long())
 
     @cached_property
     def degree(self) -> Tensor:
@@ -144,9 +154,10 @@ def build(name: str, size: int | tuple[int, ...], pbc: bool | tuple[bool, ...] =
         raise ValueError(f"unknown lattice {name!r}; choose one of {', '.join(sorted(REGISTRY))}")
     sides = (size,) if isinstance(size, int) else tuple(size)
     try:
-        return REGISTRY[name](*sides, pbc=pbc)
+        inspect.signature(REGISTRY[name]).bind(*sides)
     except TypeError:
         raise ValueError(f"the lattice {name!r} does not take {len(sides)} side(s): {sides}") from None
+    return REGISTRY[name](*sides, pbc=pbc)
 
 
 @lattice
@@ -195,10 +206,10 @@ def cubic(L: int, *, pbc: bool | tuple[bool, ...] = True) -> Lattice:
 
 
 def _axes(pbc: bool | tuple[bool, ...], n_axes: int) -> tuple[bool, ...]:
-    axes = (pbc,) * n_axes if isinstance(pbc, bool) else tuple(pbc)
-    if len(axes) != n_axes:
-        raise ValueError(f"pbc needs one entry per axis: {n_axes}, got {axes}")
-    return axes
+    axes = (pbc,) * n_axes if isinstance(pbc, bool) else pbc
+    if not isinstance(axes, tuple | list) or [type(axis) for axis in axes] != [bool] * n_axes:
+        raise ValueError(f"pbc needs one entry per axis: {n_axes} times True or False, got {pbc!r}")
+    return tuple(axes)
 
 
 def _bravais(shape: tuple[int, ...], steps: list[tuple[int, ...]], pbc: bool | tuple[bool, ...]) -> Lattice:

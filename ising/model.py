@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +22,8 @@ class Ising:
 
     Arguments:
         lattice: Sites and bonds.
-        J: Coupling, a number or one value per bond, shape ``(E,)``.
-        h: Field, a number or one value per site, shape ``(N,)``.
+        J: Coupling, a number or one value per bond, shape ``(E,)``; kept as float or float64 tensor.
+        h: Field, a number or one value per site, shape ``(N,)``; likewise.
 
     Example:
         >>> import torch
@@ -41,12 +42,16 @@ class Ising:
             ("h", self.lattice.n_sites, "site"),
         ):
             value = getattr(self, name)
+            if not isinstance(value, Tensor):
+                array = np.array(value, dtype=np.float64)  # also for sequences
+                value = torch.from_numpy(array).to(self.lattice.edges.device) if array.ndim else float(array)
             if isinstance(value, Tensor):
                 if value.shape != (count,):
                     raise ValueError(
                         f"{name} needs one value per {unit}, ({count},), got {tuple(value.shape)}"
                     )
-                object.__setattr__(self, name, value.double())
+                value = value.double()
+            object.__setattr__(self, name, value)
             if not torch.as_tensor(value).isfinite().all():
                 raise ValueError(f"{name} must be finite, got {value}")
 
@@ -88,7 +93,17 @@ class Ising:
         return replace(self, lattice=self.lattice.to(device), **moved)
 
     def describe(self) -> dict[str, object]:
-        """The arguments of :func:`restore`: plain numbers and lists, as they are written to files."""
+        """The arguments of :func:`restore`: plain numbers and lists, as they are written to files.
+
+        Raises:
+            ValueError: If the bonds are not those that the name of the lattice stands for.
+        """
+        if not self.lattice.is_as_named:
+            raise ValueError(
+                f"the bonds of this lattice are not those of {self.lattice.name or 'any lattice'}"
+                f"{self.lattice.size} with pbc={self.lattice.pbc}, so it cannot be written down by name; "
+                "register a builder for it in ising/lattices.py"
+            )
         J, h = (v.tolist() if isinstance(v, Tensor) else float(v) for v in (self.J, self.h))
         return {
             "lattice": self.lattice.name,
@@ -122,7 +137,7 @@ def check_beta(beta: float) -> float:
 
 
 def _weighted_sum(values: Tensor, weight: float | Tensor) -> Tensor:
-    """Sum of ``weight * values`` over the last axis, in float64; integer sums stay exact."""
+    """Sum of ``weight * values`` over the last axis, in float64 whatever the dtype of the values."""
     if isinstance(weight, Tensor):
         return values.double() @ weight
-    return values.sum(-1).double() * weight
+    return values.sum(-1, dtype=torch.float64) * weight

@@ -8,6 +8,8 @@ Without instructions, a pilot (:mod:`ising.equilibrium`) finds out how many swee
 and samples are then taken :math:`2 \\tau_{int}` sweeps apart, where their correlation costs little.
 """
 
+import hashlib
+import json
 import math
 import platform
 import time
@@ -45,6 +47,7 @@ class Settings:
         thin: Sweeps between samples.
         tau: Integrated autocorrelation time found by the pilot, in sweeps, the larger of E and |M|; or None.
         drift: Largest distance between the quarters of the pilot's second half, in standard errors; or None.
+        burn_in_asked: The argument ``burn_in``, before the pilot added to it; None if it was left out.
     """
 
     model: dict[str, object]
@@ -61,6 +64,7 @@ class Settings:
     thin: int
     tau: float | None = None
     drift: float | None = None
+    burn_in_asked: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,7 @@ def simulate(
         thin: Sweeps between samples; by default :math:`2 \\tau_{int}` as the pilot finds it.
         chains: Independent chains. A multiple of 64 wastes nothing.
         start: ``random`` (infinite temperature) or ``ordered`` (all spins up).
-        seed: The same seed gives the same spins.
+        seed: The same seed and settings give the same spins; see :func:`root_seed`.
         device: ``cpu`` or ``cuda``.
         threads: Used where there are enough chains; the spins do not depend on it.
 
@@ -202,9 +206,10 @@ def stream(
         kernel=kernels.choose(update, model, str(device)).name,
         burn_in=burn_in or 0,
         thin=thin or 1,
+        burn_in_asked=burn_in,
     )
     if resume is not None:
-        _check_resumable(asked, thin, resume.settings)
+        _check_resumable(asked, burn_in, thin, resume.settings)
     length = segment or max(1, SEGMENT_BYTES // (asked.chains * model.lattice.n_sites))
     return _segments(model, asked, burn_in, thin, length, threads, resume)
 
@@ -284,6 +289,29 @@ def check_device(device: str) -> None:
         raise ValueError(f"device must be 'cpu', or 'cuda' where torch finds a GPU, got {str(device)!r}")
 
 
+def root_seed(
+    kind: str,
+    model: dict[str, object],
+    beta: float | list[float],
+    update: str,
+    chains: int,
+    start: str,
+    seed: int,
+) -> np.random.SeedSequence:
+    """What all random numbers of a run come from, another one for every other argument.
+
+    Runs that share a seed and differ in temperature, say, would be correlated if they shared random numbers.
+    Lengths do not enter: a run with more samples begins as the shorter one.
+
+    Arguments:
+        kind: ``simulate`` or ``tempering``.
+        model: As :meth:`ising.model.Ising.describe` gives it.
+    """
+    text = json.dumps([kind, model, beta, update, chains, start], sort_keys=True)
+    words = np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<u4")
+    return np.random.SeedSequence(seed, spawn_key=tuple(words.tolist()))
+
+
 def initial_spins(start: str, chains: int, n_sites: int, seed: np.random.SeedSequence) -> np.ndarray:
     """Where the chains begin, int8, ``(chains, N)``."""
     if start == "ordered":
@@ -300,7 +328,8 @@ def _segments(
     threads: int,
     resume: Segment | None,
 ) -> Iterator[Segment]:
-    start_seed, run_seed = np.random.SeedSequence(settings.seed).spawn(2)
+    decisive = (getattr(settings, name) for name in ("model", "beta", "update", "chains", "start", "seed"))
+    start_seed, run_seed = root_seed("simulate", *decisive).spawn(2)
     spins = initial_spins(settings.start, settings.chains, model.lattice.n_sites, start_seed)
     build = kernels.choose(settings.update, model, settings.device)
     sampler = build(
@@ -351,13 +380,16 @@ def _burn_in(sampler: kernels.Sampler, settings: Settings, burn_in: int | None, 
     )
 
 
-def _check_resumable(asked: Settings, thin: int | None, before: Settings) -> None:
+def _check_resumable(asked: Settings, burn_in: int | None, thin: int | None, before: Settings) -> None:
     for name in ("model", "beta", "update", "chains", "start", "seed", "device", "kernel"):
         old, new = asdict(before)[name], asdict(asked)[name]
         if old != new:
             raise ValueError(
                 f"cannot resume: {name} was {old!r} and is now {new!r}; repeat the old one or start a new run"
             )
+    if burn_in not in (None, before.burn_in, before.burn_in_asked):
+        was = before.burn_in if before.burn_in_asked is None else before.burn_in_asked
+        raise ValueError(f"cannot resume: burn_in was {was} and is now {burn_in}; leave it out or repeat it")
     if thin not in (None, before.thin):
         raise ValueError(
             f"cannot resume: thin was {before.thin} and is now {thin}; leave it out or repeat it"

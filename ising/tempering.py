@@ -24,7 +24,7 @@ from . import kernels, updates
 from .equilibrium import Pilot, pilot, warn_if_unsettled
 from .model import Ising, check_beta
 from .run import Run
-from .simulate import check_counts, check_device, check_start, initial_spins
+from .simulate import check_counts, check_device, check_start, initial_spins, root_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def simulate(
         thin: Sweeps between samples; by default :math:`2 \\tau_{int}` of the slowest temperature.
         chains: Independent ladders.
         start: ``random`` or ``ordered``.
-        seed: The same seed gives the same spins.
+        seed: The same seed and settings give the same spins; see :func:`ising.simulate.root_seed`.
         device: ``cpu`` or ``cuda``.
         threads: Used where there are enough chains; the spins do not depend on it.
 
@@ -141,18 +141,23 @@ class Replicas:
         )
         # a word of the multi-spin kernel has one temperature: fill it up with ladders nobody looks at
         self._width = -(-ladders // kernels.LANES) * kernels.LANES if form is kernels.Multispin else ladders
-        start_seed, run_seed, exchange_seed = np.random.SeedSequence(seed).spawn(3)
+        root = root_seed(
+            "tempering", model.describe(), self._betas.tolist(), update, int(ladders), start, int(seed)
+        )
+        start_seed, run_seed, exchange_seed = root.spawn(3)
         spins = initial_spins(start, len(betas) * self._width, model.lattice.n_sites, start_seed)
         per_chain = np.repeat(self._betas, self._width)
         self.sampler = form(model, update, per_chain, spins, run_seed, device=device, threads=threads)
         self._rng, self._parity = np.random.default_rng(exchange_seed), 0
         self._walkers = np.repeat(np.arange(len(betas)), self._width).reshape(len(betas), self._width)
-        self._returning = np.zeros((self._width, len(betas)), dtype=bool)  # by ladder and walker
         self.restart_counts()
 
     def restart_counts(self) -> None:
         self._swaps = np.zeros((2, max(self._temperatures - 1, 0)))  # accepted and proposed
         self.round_trips = 0
+        # by ladder and walker: whether it was at the first temperature, and then at the last
+        self._departed, self._returning = np.zeros((2, self._width, self._temperatures), dtype=bool)
+        self._departed[np.arange(self._width), self._walkers[0]] = True
 
     @property
     def exchange_rates(self) -> np.ndarray:
@@ -202,7 +207,8 @@ class Replicas:
         home = self._returning[ladders, walkers[0]]
         self.round_trips += int(home[: self._ladders].sum())
         self._returning[ladders, walkers[0]] = False
-        self._returning[ladders, walkers[-1]] = True
+        self._departed[ladders, walkers[0]] = True
+        self._returning[ladders, walkers[-1]] = self._departed[ladders, walkers[-1]]
 
 
 def _provenance(

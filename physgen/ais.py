@@ -26,6 +26,7 @@ from torch import Tensor
 from ising.stats import Estimate
 
 from .distributions import SpinRBM
+from .divergence import effective_sample_size
 
 MIN_EFFECTIVE = 20  # chains; with fewer the jackknife error is itself a guess
 
@@ -57,8 +58,8 @@ def log_partition(
 
     Arguments:
         model: A model with ``annealed``.
-        chains: Independent chains n.
-        temperatures: Steps K from t = 0 to t = 1.
+        chains: Independent chains n, at least 2.
+        temperatures: Steps K, at least 1, from t = 0 to t = 1.
         generator: Source of randomness; torch's global one if not given.
         base: Visible bias at t = 0, ``(N,)``. Default: the model's own choice.
 
@@ -71,10 +72,11 @@ def log_partition(
         >>> log_partition(rbm, chains=500, temperatures=50).sigmas_from(rbm.log_partition()) < 5
         True
     """
+    path = _path(0, 1, chains, temperatures)
     start = _uncoupled(model, base)
     hidden = start.hidden_bias.new_zeros(chains, start.n_hidden)
     v = start.draw_visible(hidden, generator)
-    log_w = log_weights(model, v, torch.linspace(0, 1, temperatures + 1), generator, base=base)
+    log_w = log_weights(model, v, path, generator, base=base)
     return _log_mean(log_w, _log_z0(start), sign=1)
 
 
@@ -97,7 +99,8 @@ def reverse(
         >>> reverse(rbm, rbm.sample(500), temperatures=50).sigmas_from(rbm.log_partition()) < 5
         True
     """
-    log_w = log_weights(model, samples, torch.linspace(1, 0, temperatures + 1), generator, base=base)
+    path = _path(1, 0, len(samples), temperatures)
+    log_w = log_weights(model, samples, path, generator, base=base)
     return _log_mean(log_w, _log_z0(_uncoupled(model, base)), sign=-1)
 
 
@@ -137,9 +140,14 @@ def log_weights(
     return log_w
 
 
-def effective_size(log_w: Tensor) -> float:
-    r"""Equal weights worth as much, :math:`(\sum w)^2 / \sum w^2`, between 1 and n."""
-    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
+def _path(start: float, end: float, chains: int, temperatures: int) -> Tensor:
+    """Evenly spaced times, or one sentence on why no estimate with an error can come of them."""
+    if chains < 2 or temperatures < 1:
+        raise ValueError(
+            f"annealing needs at least 2 chains, to tell the error, and 1 temperature, got {chains} and "
+            f"{temperatures}; hundreds of each are usual"
+        )
+    return torch.linspace(start, end, temperatures + 1)
 
 
 @torch.no_grad()
@@ -153,7 +161,8 @@ def _log_z0(uncoupled: SpinRBM) -> float:
 
 def _log_mean(log_w: Tensor, log_z0: float, sign: int) -> Estimate:
     """``log_z0 + sign * log mean w`` with bias and error from leaving out one chain at a time."""
-    n, size = len(log_w), effective_size(log_w)
+    n = len(log_w)
+    size = n * effective_sample_size(log_w.cpu().numpy())
     if not size >= min(MIN_EFFECTIVE, n / 2):
         warnings.warn(
             f"the weights of {n} chains are worth {size:.1f} equal ones; take more temperatures or chains, "

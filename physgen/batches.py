@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .nn import private_seed
+
 SYMMETRIES = ("translation", "reflection", "transposition", "flip")
 
 
@@ -74,8 +76,7 @@ class Batches:
         return batch
 
     def _generator(self, *key: int) -> torch.Generator:
-        seed = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(seed[0] >> np.uint64(1)))
+        return torch.Generator().manual_seed(private_seed(self.seed, *key))
 
     def _transformed(self, spins: Tensor, generator: torch.Generator) -> Tensor:
         def draw(below: int) -> int:

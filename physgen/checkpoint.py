@@ -5,11 +5,11 @@
     FOLDER/checkpoints/00000500/
         weights.safetensors   parameters and buffers of the model
         state.pt              step, batches, random state: tensors and plain values only
-        checkpoint.json       format, version, recipe, step, SHA-256 of the two files
+        checkpoint.json       format, version, recipe, step, SHA-256 of the two files, and of all this (seal)
 
 A checkpoint is written under a temporary name, flushed to the disk, and renamed; only then are older ones
 removed. So a kill at any instant and a full disk leave the last complete checkpoint in place. Hashes are
-checked before anything is parsed. A second checkpoint of the same step is ``00000500.1``.
+checked before anything is used. A second checkpoint of the same step is ``00000500.1``.
 
 Training resumes with the same bits on one machine and one set of versions, because the model, the optimiser,
 the order of the data and the global torch generator are all restored.
@@ -60,7 +60,8 @@ def save(folder: str | Path, model: nn.Module, step: Step, batches: Batches, at:
     )
     files = {WEIGHTS: safetensors.torch.save(weights), STATE: buffer.getvalue()}
     manifest = {"format": FORMAT, "version": VERSION, "step": at, "recipe": _recipe(model)}
-    manifest["sha256"] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest["sha256"] = _hashes(files)
+    manifest["seal"] = _seal(manifest)
     files[MANIFEST] = json.dumps(manifest, indent=1).encode()
 
     parent = Path(folder) / "checkpoints"
@@ -161,21 +162,46 @@ def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     if path is None:
         raise CheckpointError(f"{folder} holds no checkpoint; train there first, or name another folder")
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        files = {name: (path / name).read_bytes() for name in (WEIGHTS, STATE)}
+        manifest = _opened((path / MANIFEST).read_bytes())
         known = manifest["format"], manifest["version"]
-        intact = all(hashlib.sha256(files[name]).hexdigest() == manifest["sha256"][name] for name in files)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if known != (FORMAT, VERSION):
+            raise CheckpointError(
+                f"{path} has format {known}, this version reads {(FORMAT, VERSION)}; update physgen"
+            )
+        files = {name: (path / name).read_bytes() for name in (WEIGHTS, STATE)}
+        if _hashes(files) != manifest["sha256"]:
+            raise _Damaged("a hash does not match")
+    except (OSError, _Damaged) as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove it and resume or train again") from error
-    if known != (FORMAT, VERSION):
-        raise CheckpointError(
-            f"{path} has format {known}, this version reads {(FORMAT, VERSION)}; update physgen"
-        )
-    if not intact:
-        raise CheckpointError(
-            f"{path} is damaged (a hash does not match); remove it and resume or train again"
-        )
     return manifest, files
+
+
+class _Damaged(Exception):
+    """What is wrong with the bytes, in a few words."""
+
+
+def _opened(data: bytes) -> dict[str, Any]:
+    """The manifest, if its seal holds."""
+    try:
+        manifest = json.loads(data)
+    except ValueError as error:  # of JSON or of UTF-8
+        raise _Damaged(f"{MANIFEST}: {error}") from error
+    entries = {"format", "version", "step", "recipe", "sha256", "seal"}
+    if not isinstance(manifest, dict) or not entries <= manifest.keys():
+        raise _Damaged(f"{MANIFEST} lacks some of {', '.join(sorted(entries))}")
+    if manifest["seal"] != _seal(manifest):
+        raise _Damaged(f"the seal of {MANIFEST} does not match")
+    return manifest
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    """SHA-256 of everything else in the manifest, as JSON with sorted keys."""
+    rest = {name: value for name, value in manifest.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _hashes(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 def _write(path: Path, data: bytes) -> None:

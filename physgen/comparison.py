@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from ising.stats import Estimate
 
@@ -14,6 +15,7 @@ from .divergence import FORWARD, REVERSE, Divergence, Joint
 
 NOISE_FLOOR = "Monte Carlo, half vs half"
 FAR = 3.0  # standard errors beyond which a difference is marked
+FAR_P = float(2 * norm.sf(FAR))  # their two-sided probability: joint p-values below it are marked
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +78,13 @@ class Comparison:
         shape: Sides of the lattice.
         divergences: All that could be found, those of whole configurations first.
         ess: Effective sample size of the weights p/q over their number, 0 to 1; None without a density.
-        model, monte_carlo: What was measured on either side.
+        model, monte_carlo: What was measured on either side; of a run the held-out chains, if any were named.
         symbols: Of every observable, in the order of display.
         exact: Exact values of observables, as far as they are known.
         joint: Hotelling's test on the means of e, e², |m|, m² and m together, against Monte Carlo.
         noise_floor: One half of the Monte Carlo chains against the other.
         provenance: Seeds and settings of both sides.
-        note: What could not be computed and why.
+        note: What the caller had to say, then what could not be computed and why.
     """
 
     name: str
@@ -195,7 +197,8 @@ def table(comparisons: Mapping[str, Comparison]) -> str:
 LEGEND = (
     "KL/N in nats per site, p Boltzmann, q model; [x] exact, [s] estimated from samples, [<] upper bound, "
     "[h] from counts. Histogram KL(p‖q) in nats. z: distance from Monte Carlo | from the exact value, in "
-    f"standard errors, ! beyond {FAR:g}."
+    f"standard errors, ! beyond {FAR:g}; joint p, ! below {FAR_P:.2g}. Monte Carlo, its z, joint p and "
+    "histograms: of the held-out chains alone, where any are named; half vs half: of the whole run."
 )
 _MARK = {"exact": "[x]", "estimated": "[s]", "bound": "[<]", "histogram": "[h]"}
 
@@ -217,16 +220,21 @@ def _divergence_cells(comparison: Comparison) -> list[str]:
     cells = []
     for direction in (FORWARD, REVERSE):
         found = comparison.divergence(direction)
-        cells.append(f"{_kl(found)} {_MARK[found.kind]}" if found else "-")
+        cells.append(f"{kl(found)} {_MARK[found.kind]}" if found else "-")
     cells.append("-" if comparison.ess is None else f"{comparison.ess:.3g}")
     for of in ("e", "m"):
         found = comparison.divergence(FORWARD, of)
-        cells.append(_kl(found) if found else "-")
-    return [*cells, "-" if comparison.joint is None else f"{comparison.joint.p_value:.2g}"]
+        cells.append(kl(found) if found else "-")
+    return [*cells, "-" if comparison.joint is None else _p(comparison.joint.p_value)]
 
 
-def _kl(found: Divergence) -> str:
-    return f"{found.estimate.mean:.4g}" if found.kind == "exact" else str(found.estimate)
+def kl(found: Divergence) -> str:
+    """The value with its error; where there is none, as of an exact sum, 4 digits."""
+    return str(found.estimate) if found.estimate.error else f"{found.estimate.mean:.4g}"
+
+
+def _p(p_value: float) -> str:
+    return f"{p_value:.2g}" + ("!" if unlikely(p_value) else "")
 
 
 def _observable_lines(group: Group) -> list[list[str]]:
@@ -253,6 +261,11 @@ def _z(z: float | None) -> str:
 def far(z: float) -> bool:
     """Whether a distance deserves a mark: beyond 3 standard errors, or not a number."""
     return not abs(z) <= FAR
+
+
+def unlikely(p_value: float) -> bool:
+    """The same mark for a p-value: what a distance beyond 3 standard errors has by chance, or less."""
+    return not p_value >= FAR_P
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .nn import private_seed
+
 
 class EnergyModel(Protocol):
     """What the losses ask of a model; :class:`physgen.models.rbm.RBM` is one."""
@@ -49,7 +51,7 @@ class ContrastiveDivergence:
 
     def __init__(self, model: EnergyModel, k: int = 1, *, seed: int = 0):
         self.model, self.k = model, _positive("k", k)
-        self.generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+        self.generator = torch.Generator(next(model.parameters()).device).manual_seed(private_seed(seed, 2))
 
     def __call__(self, data: Tensor) -> Tensor:
         with torch.no_grad():
@@ -81,7 +83,7 @@ class PersistentCD:
 
     References:
         | Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient
-    | (Tieleman, 2008)
+        | (Tieleman, 2008)
 
     Example:
         >>> from physgen.models.rbm import RBM
@@ -98,7 +100,7 @@ class PersistentCD:
         chosen = torch.linspace(0, len(rows) - 1, _positive("chains", chains)).long()
         self.model, self.k = model, _positive("k", k)
         self.chains = rows[chosen].to(next(model.parameters()))
-        self.generator = torch.Generator(self.chains.device).manual_seed(seed)
+        self.generator = torch.Generator(self.chains.device).manual_seed(private_seed(seed, 3))
 
     def __call__(self, data: Tensor) -> Tensor:
         with torch.no_grad():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ising.stats import Estimate, tau_int
 
 from . import ais
+from .nn import private_seed
 
 BATCH = 4096  # configurations given to a model at once
 MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
@@ -29,7 +30,7 @@ def evaluation(model: nn.Module, seed: int) -> Iterator[None]:
     """No gradients, evaluation mode, and a global generator seeded here and put back afterwards."""
     device, training = _home(model)[0], model.training
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(private_seed(seed, 4))
         model.eval()
         try:
             yield
@@ -102,7 +103,7 @@ def log_partition(model: Any, seed: int) -> Estimate:
         return Estimate(0.0, 0.0)
     if getattr(model, "enumerable", False):
         return Estimate(float(model.log_partition()), 0.0)
-    generator = torch.Generator(_home(model)[0]).manual_seed(seed)
+    generator = torch.Generator(_home(model)[0]).manual_seed(private_seed(seed, 5))
     return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
 
 

@@ -1,4 +1,4 @@
-r"""Blocks that at least two models share.
+r"""Blocks that at least two models share, and the seeds of everything with a generator of its own.
 
 Spins are ±1 floats. A *field* :math:`\theta` is the natural parameter of one spin,
 :math:`p(s) = e^{\theta s} / (2 \cosh \theta) = \sigma(2 \theta s)`.
@@ -6,7 +6,7 @@ Spins are ±1 floats. A *field* :math:`\theta` is the natural parameter of one s
 
 import math
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
@@ -32,15 +32,18 @@ def spin_log_prob(spins: Tensor, fields: Tensor) -> Tensor:
     return logsigmoid(2 * fields * spins).sum(-1)
 
 
-def draw_spins(fields: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One ±1 draw per field, of the same shape; from torch's own generator where none is given.
+def private_seed(seed: int, *key: int) -> int:
+    """A seed for one purpose, named by its key; no purpose repeats another's bits or ``manual_seed(seed)``'s.
+
+    Keys in use: (0, epoch) and (1, batch) of batches, (2,) and (3,) of the chains of CD and PCD, (4,) of what
+    an evaluation draws, (5,) of annealing.
 
     Example:
-        >>> draw_spins(torch.tensor([-50.0, 50.0]))
-        tensor([-1.,  1.])
+        >>> private_seed(0, 2) == private_seed(0, 2), private_seed(0, 2) == private_seed(0, 3)
+        (True, False)
     """
-    uniform = torch.rand(fields.shape, generator=generator, dtype=fields.dtype, device=fields.device)
-    return torch.where(uniform < torch.sigmoid(2 * fields), 1.0, -1.0).to(fields.dtype)
+    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
 
 
 class MaskedLinear(nn.Linear):
@@ -61,6 +64,7 @@ def periodic_conv(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1
     """A convolution on the torus: same size out at stride 1, halved at stride 2.
 
     Example:
+        >>> import torch
         >>> periodic_conv(1, 8, stride=2)(torch.ones(2, 1, 8, 8)).shape
         torch.Size([2, 8, 4, 4])
     """

@@ -264,7 +264,7 @@ def _by_label(comparisons: Mapping[str, Comparison]) -> dict[str, list[Compariso
 
 
 def _runs(points: Mapping[str, list[Comparison]], name: str) -> dict[float, Row]:
-    """The Monte Carlo value at each temperature, of whole runs and not of their halves."""
+    """The Monte Carlo value at each temperature, as the models are compared with it; not of half a run."""
     whole = [c for label, found in points.items() if label != NOISE_FLOOR for c in found if c.monte_carlo]
     return {c.temperature: c.reference[name] for c in sorted(whole, key=lambda c: c.temperature)}
 

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from . import compare, plots
-from .comparison import FAR, NOISE_FLOOR, Comparison, Group, far, groups
+from .comparison import FAR, FAR_P, NOISE_FLOOR, Comparison, Group, far, groups, kl, unlikely
 from .divergence import FORWARD, REVERSE
 
 PACKAGES = ("physgen", "torch", "pyro-ppl", "numpy", "scipy", "matplotlib")
@@ -69,6 +69,7 @@ def write(
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         directions=(FORWARD, REVERSE),
         limit=FAR,
+        p_limit=FAR_P,
         noise_floor=NOISE_FLOOR,
     )
     return _publish(Path(path), page)
@@ -132,7 +133,8 @@ def _against_temperature(comparisons: dict[str, Comparison]) -> list[Picture]:
     """Every observable against T with its exact curve, where one is known."""
     temperatures = [c.temperature for c in comparisons.values()]
     margin = 0.06 * (max(temperatures) - min(temperatures))
-    T = np.linspace(min(temperatures) - margin, max(temperatures) + margin, CURVE_POINTS)
+    lowest = max(min(temperatures) - margin, min(temperatures) / 2)  # never at or below T = 0
+    T = np.linspace(lowest, max(temperatures) + margin, CURVE_POINTS)
     first = next(iter(comparisons.values()))
     curves = compare.exact_curves(first, 1 / T)
     found = []
@@ -164,6 +166,8 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.tests["far"] = far
+    environment.tests["unlikely"] = unlikely
+    environment.filters["kl"] = kl
     return environment.get_template("report.html.jinja")
 
 

@@ -31,7 +31,7 @@ from ..model import check_beta
 def beale_density_of_states(Lx: int, Ly: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Energies (in units of J) that occur on the ``Lx`` by ``Ly`` torus, and how many states have each.
 
-    The counts add up to ``2**(Lx * Ly)``. Milliseconds at 16 x 16, a second at 32 x 32, minutes at 64 x 64.
+    The counts add up to ``2**(Lx * Ly)``. The time grows steeply with the sides.
 
     Example:
         >>> energies, counts = beale_density_of_states(4, 4)

@@ -12,8 +12,8 @@ from .enumeration import MAX_SITES, enumerate_observables, log_partition, magnet
 from .kaufman import kaufman_energy, kaufman_log_z, kaufman_specific_heat
 from .strip import strip_log_z, strip_magnetisation
 
-_AT_ONCE = 20  # sites that are enumerated in a fraction of a second
-_STRIP_SITES, _RING_SITES = 64, 1024  # the same for strips of a square lattice and for chains
+_AT_ONCE = 20  # sites that are enumerated without being asked for
+_STRIP_SITES, _RING_SITES = 64, 1024  # likewise for strips of a square lattice and for chains
 _FRUSTRATED_SITES = 1024  # odd antiferromagnetic tori go by their density of states
 
 
@@ -23,7 +23,7 @@ def known(model: Ising, beta: float) -> dict[str, float]:
     Enumeration up to 20 sites; Kaufman for larger square tori without a field (where frustrated, the density
     of states); transfer matrices for chains of any couplings, and for the magnetisation of uniform chains (up
     to 1024 sites) and square lattices (up to 64 sites, any boundaries, with a field too). Empty where nothing
-    is known; about a second at most.
+    is known.
 
     Example:
         >>> from ising import lattices
@@ -39,7 +39,7 @@ def known(model: Ising, beta: float) -> dict[str, float]:
 def log_z(model: Ising, beta: float) -> float | None:
     r"""Exact :math:`\log Z` in nats by the cheapest route that applies, None where there is none.
 
-    The routes of :func:`known`, and enumeration up to ``MAX_SITES`` sites (seconds).
+    The routes of :func:`known`, and enumeration up to ``MAX_SITES`` sites.
 
     Example:
         >>> from ising import lattices

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..model import Ising, check_beta
 
-MAX_SITES = 27  # what may be summed over: seconds, and tens of MiB whatever N
+MAX_SITES = 27  # what may be summed over, block by block: memory does not grow with N
 MAX_STATES = 20  # log2 of the rows that states() may hold in memory
 _LOW_SITES, _BLOCK = 14, 2**20  # one block is a matrix: a few high parts times every low part of a state
 

@@ -27,7 +27,7 @@ def strip_magnetisation(
     r"""Values of the total magnetisation M = -N, -N + 2, …, N and their probabilities, each ``(N + 1,)``.
 
     Hence :math:`\langle |m| \rangle`, all :math:`\langle m^k \rangle`, :math:`\chi` and :math:`U_4`. The
-    shorter side may have at most 12 sites: 8 x 8 takes 0.1 s, 10 x 10 5 s and 12 x 12 a minute on one core.
+    shorter side may have at most 12 sites: time and memory double, and more, with each.
 
     Arguments:
         Lx, Ly: Sides; periodic ones at least 3. ``Lx = 1`` with ``pbc=(False, True)`` is a ring.

@@ -38,7 +38,10 @@ class Sampler(Protocol):
     ): ...
 
     def sweep(self, n: int) -> float:
-        """Makes n sweeps; returns the flipped fraction of spins, averaged over sweeps and chains."""
+        """Makes n sweeps; returns the flipped fraction of spins, of all chains.
+
+        It is averaged over the n sweeps, or that of the last one where all of them would cost time.
+        """
 
     def spins(self) -> np.ndarray:
         """The configurations, int8, ``(chains, N)``."""

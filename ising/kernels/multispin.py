@@ -64,6 +64,8 @@ class Multispin:
         words = -(-self._chains // LANES)
         self._rng = streams(seed, words)
         self._bits = _pack(spins, words)
+        self._used = np.full(words, ALL)  # the lanes that are chains
+        self._used[-1] >>= np.uint64(words * LANES - self._chains)
         self.set_beta(beta)
 
     def sweep(self, n: int) -> float:
@@ -71,7 +73,8 @@ class Multispin:
         self._run(n - 1)
         before = self._bits.copy()
         self._run(1)
-        return float(np.bitwise_count(self._bits ^ before).sum()) / (LANES * before.size)
+        flipped = (self._bits ^ before) & self._used
+        return float(np.bitwise_count(flipped).sum()) / (self._chains * len(before))
 
     def spins(self) -> np.ndarray:
         return _unpack(self._bits, self._chains)

@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import math
 import re
+import types
+import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from contextlib import suppress
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,27 @@ from .layout import Block, Head, pack, unpack
 from .sealed import StoreError
 
 KIND, VERSION = "ising-segment", 1
+
+
+def _json_type(annotation: typing.Any) -> typing.Any:
+    """What a value of this type is after a way through JSON, for ``isinstance``."""
+    if isinstance(annotation, types.UnionType):
+        return annotation
+    plain = typing.get_origin(annotation) or annotation
+    return {tuple: list, float: int | float}.get(plain, plain)
+
+
+SETTINGS = {field.name: _json_type(field.type) for field in fields(Settings)}
+OPTIONAL = frozenset(field.name for field in fields(Settings) if field.default is not MISSING)
+ABOUT = {
+    "index": int,
+    "first": int,
+    "done": bool,
+    "seconds": int | float,
+    "n_sites": int,
+    "settings": dict,
+    "arrays": list,
+}
 
 
 class Journal:
@@ -55,10 +80,13 @@ class Journal:
     def write(self, key: str, segment: Segment, *, seconds: float = 0.0) -> None:
         """Keeps one segment; when this returns it is on the disk. ``seconds`` is the time it took to make."""
         path = self._path(key, segment.index)
-        sealed.make_folder(self.folder)
-        with sealed.replaced(path, KIND, VERSION) as file:
-            file.seek(sealed.HEADER)
-            file.write(_encoded(segment, seconds))
+        content = _encoded(segment, seconds)
+        try:
+            self._keep(path, content)
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            self._keep(path, content)  # another process published and removed the empty folder meanwhile
 
     def segments(self, key: str) -> Iterator[Segment]:
         """The segments kept under ``key``, from the first up to the first that is not there."""
@@ -109,6 +137,12 @@ class Journal:
         self._remove(present.union(addition.head.key for addition in additions))
         return names
 
+    def _keep(self, path: Path, content: bytes) -> None:
+        sealed.make_folder(self.folder)
+        with sealed.replaced(path, KIND, VERSION) as file:
+            file.seek(sealed.HEADER)
+            file.write(content)
+
     def _path(self, key: str, index: int) -> Path:
         if not re.fullmatch(r"[0-9a-zA-Z_]+", key):
             raise StoreError(f"a key is made of letters and digits, see Journal.key, got {key!r}")
@@ -151,7 +185,7 @@ class Journal:
         for path in sorted(self.folder.glob("*.segment"), reverse=True):
             if path.name.partition("-")[0] in published:
                 path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        with suppress(OSError):  # something is in it, or it is gone
             self.folder.rmdir()
 
 
@@ -176,27 +210,66 @@ def _decoded(payload: bytes, path: Path) -> tuple[Segment, float]:
     line, _, body = payload.partition(b"\n")
     try:
         about = json.loads(line)
-        arrays, at = {}, 0
-        for name, dtype, shape in about["arrays"]:
-            kind, count = np.dtype(dtype), int(np.prod(shape, dtype=object))
-            if kind.kind not in "biuf" or min(shape, default=1) < 0 or count * kind.itemsize > len(body) - at:
-                raise ValueError(f"the array {name!r} is not in the file")
-            arrays[name] = np.frombuffer(body, kind, count, at).reshape(shape)
-            at += count * kind.itemsize
-        settings = Settings(**about["settings"] | {"shape": tuple(about["settings"]["shape"])})
-        segment = Segment(
-            about["index"],
-            about["first"],
-            unpack(arrays.pop("spins"), about["n_sites"]),
-            arrays.pop("energies"),
-            arrays.pop("magnetisations"),
-            settings,
-            {name.removeprefix("state/"): array.copy() for name, array in arrays.items()},
-            about["done"],
+        _check_types(about, ABOUT)
+        _check_types(about["settings"], SETTINGS, OPTIONAL)
+        arrays = _arrays(about["arrays"], body)
+        spins, energies, magnetisations = (
+            arrays.pop(name) for name in ("spins", "energies", "magnetisations")
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        expected = (*energies.shape, -(-about["n_sites"] // 8))
+        if spins.dtype != np.uint8 or (spins.shape, magnetisations.shape) != (expected, expected[:2]):
+            raise ValueError("its arrays do not fit together")
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} is not a segment of this version ({error}); delete it to simulate it again, or finish "
             "with the version that wrote it"
         ) from error
+    settings = Settings(**about["settings"] | {"shape": tuple(about["settings"]["shape"])})
+    state = {name.removeprefix("state/"): array.copy() for name, array in arrays.items()}
+    segment = Segment(
+        about["index"],
+        about["first"],
+        unpack(spins, about["n_sites"]),
+        energies,
+        magnetisations,
+        settings,
+        state,
+        about["done"],
+    )
     return segment, float(about["seconds"])
+
+
+def _check_types(
+    found: object, types_of: Mapping[str, typing.Any], optional: frozenset[str] = frozenset()
+) -> None:
+    """Refuses what is not an object with these entries of these types."""
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    if wrong := (types_of.keys() - optional - found.keys()) | (found.keys() - types_of.keys()):
+        raise ValueError(f"missing or unknown: {', '.join(sorted(wrong))[:80]}")
+    for name, value in found.items():
+        if not isinstance(value, types_of[name]):
+            raise ValueError(f"{name} has the wrong type")
+
+
+def _arrays(listed: list, body: bytes) -> dict[str, np.ndarray]:
+    """The arrays by name; none is made that is not in the file."""
+    arrays, at = {}, 0
+    for entry in listed:
+        if not isinstance(entry, list) or [type(x) for x in entry] != [str, str, list]:
+            raise ValueError("an array has no name, type and shape")
+        name, code, shape = entry
+        if not re.fullmatch(r"\|b1|[|<>](i|u)[1248]|[<>]f[248]", code):
+            raise ValueError(f"the array {name!r} does not hold numbers")
+        if any(type(side) is not int or not 0 <= side < 2**48 for side in shape):
+            raise ValueError(f"the array {name!r} has no shape")
+        kind, count = np.dtype(code), math.prod(shape)
+        if count * kind.itemsize > len(body) - at:
+            raise ValueError(f"the array {name!r} is not in the file")
+        arrays[name] = np.frombuffer(body, kind, count, at).reshape(shape)
+        at += count * kind.itemsize
+    if missing := {"spins", "energies", "magnetisations", "state/acceptance"} - arrays.keys():
+        raise ValueError(f"missing: {', '.join(sorted(missing))}")
+    if arrays["energies"].ndim != 2:
+        raise ValueError("energies must have the shape (chains, samples)")
+    return arrays

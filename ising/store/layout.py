@@ -17,9 +17,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .. import lattices
 from .sealed import StoreError
 
 CHUNK = 1 << 19  # bytes of a chunk, about
+LARGEST = np.finfo(np.float64).max.item()
 ATTRIBUTES = {"beta": "f", "update": "S", "seed": "S", "burn_in": "iu", "thin": "iu", "content_sha256": "S"}
 
 Block = tuple[np.ndarray, np.ndarray, np.ndarray]  # packed spins, energies, magnetisations along time
@@ -147,8 +149,10 @@ def _equal_parts(length: int, most: int) -> int:
 def read_header(file: h5py.File) -> tuple[dict[str, object], tuple[int, ...]]:
     """Model and shape, from the root."""
     model = _json(file, "model")
+    if "shape" not in file.attrs:
+        raise ValueError("the attribute shape is missing")
     shape = file.attrs.get_id("shape")
-    if shape.dtype.kind not in "iu" or len(shape.shape) != 1 or not 1 <= shape.shape[0] <= 8:
+    if _dtype(shape, "shape").kind not in "iu" or len(shape.shape or ()) != 1 or not 1 <= shape.shape[0] <= 8:
         raise ValueError("shape is not a short list of whole numbers")
     sides = tuple(int(side) for side in file.attrs["shape"])
     if min(sides) < 1:
@@ -160,7 +164,7 @@ def read_entries(file: h5py.File, kind: str, version: int, budget: int) -> list[
     """Every run, in the order written, after checking that all together fit into ``budget`` bytes.
 
     Raises:
-        ValueError: Or what else h5py raises where the content is not as specified; see :func:`parsing`.
+        ValueError: Where the content is not as specified; OSError or RuntimeError where h5py cannot read it.
     """
     found = _attribute(file, "format", "S"), _attribute(file, "version", "iu")
     if found != (kind, version):
@@ -178,7 +182,34 @@ def read_entries(file: h5py.File, kind: str, version: int, budget: int) -> list[
         entries.append(entry)
     if not entries:
         raise ValueError("it holds no runs")
+    _check_model(model, shape)  # by now there are bytes for every site
     return sorted(entries, key=lambda entry: entry.number)
+
+
+def _check_model(model: dict[str, object], shape: tuple[int, ...]) -> None:
+    """Refuses what :func:`ising.model.restore` cannot take, or would make another shape of.
+
+    Every lattice is drawn with its sides as the shape, one side being repeated along all axes. A lattice is
+    built only to count the bonds where each has its own coupling.
+    """
+    if model.keys() != {"lattice", "size", "pbc", "J", "h"}:
+        raise ValueError(f"the model has the entries {', '.join(sorted(model))[:80]}")
+    name, size, pbc = model["lattice"], model["size"], model["pbc"]
+    if not isinstance(name, str) or name not in lattices.REGISTRY:
+        raise ValueError(f"the lattice {str(name)[:40]!r} is not one that this version knows")
+    if not isinstance(size, list) or any(type(side) is not int for side in size):
+        raise ValueError("the size of the lattice is not a list of whole numbers")
+    if shape not in (tuple(size), tuple(size) * len(shape)):
+        raise ValueError(f"a lattice of size {str(size)[:60]} does not have the shape {shape}")
+    if not isinstance(pbc, list) or [type(axis) for axis in pbc] != [bool] * len(shape):
+        raise ValueError("pbc is not a list of one true or false per axis")
+    per_bond = isinstance(model["J"], list)
+    bonds = len(lattices.build(name, tuple(size), tuple(pbc)).edges) if per_bond else 0
+    for entry, count in (("J", bonds), ("h", math.prod(shape))):
+        values = value if isinstance(value := model[entry], list) else [value]
+        fits = len(values) == (count if isinstance(value, list) else 1)
+        if not fits or not all(type(x) in (int, float) and abs(x) <= LARGEST for x in values):
+            raise ValueError(f"{entry} is neither a finite number nor a list of one per bond or site")
 
 
 def _entry(group: h5py.Group, model: dict[str, object], shape: tuple[int, ...]) -> Entry:
@@ -209,9 +240,21 @@ def _member(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Datas
     where = f"{group.name.rstrip('/')}/{name}"
     if not isinstance(link, h5py.HardLink):
         raise ValueError(f"{where} is {'missing' if link is None else 'a link to somewhere else'}")
-    if group.get(name, getclass=True) is not kind:
+    try:
+        found = group[name]
+    except KeyError as error:  # so h5py calls an object that it cannot open
+        raise ValueError(f"{where} cannot be opened") from error
+    if not isinstance(found, kind):
         raise ValueError(f"{where} is not a {kind.__name__.lower()}")
-    return group[name]
+    return found
+
+
+def _dtype(found: h5py.Dataset | h5py.h5a.AttrID, where: str) -> np.dtype:
+    """The type of the numbers; HDF5 knows some that numpy lacks."""
+    try:
+        return found.dtype
+    except TypeError as error:
+        raise ValueError(f"{where} has a type that numpy lacks") from error
 
 
 def _numbers(group: h5py.Group, name: str, dtype: str) -> h5py.Dataset:
@@ -222,7 +265,7 @@ def _numbers(group: h5py.Group, name: str, dtype: str) -> h5py.Dataset:
     plain = filters == [h5py.h5z.FILTER_FLETCHER32] and data.chunks and not (data.is_virtual or data.external)
     if not plain:
         raise ValueError(f"{data.name} is not stored in this file as plain checksummed chunks")
-    if data.dtype != np.dtype(dtype):
+    if _dtype(data, data.name) != np.dtype(dtype):
         raise ValueError(f"{data.name} must be {dtype}, got {data.dtype}")
     declared, held = max(data.size, math.prod(data.chunks)) * data.dtype.itemsize, data.id.get_storage_size()
     if held < declared:
@@ -234,7 +277,8 @@ def _attribute(group: h5py.Group, name: str, kinds: str) -> Any:
     if name not in group.attrs:
         raise ValueError(f"{group.name} lacks the attribute {name}")
     found = group.attrs.get_id(name)
-    if found.shape != () or found.dtype.kind not in kinds:
+    scalar = found.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
+    if not scalar or _dtype(found, name).kind not in kinds:
         raise ValueError(f"the attribute {name} of {group.name} has the wrong type")
     value = group.attrs[name]
     return value.decode("ascii") if isinstance(value, bytes) else value.item()
@@ -243,7 +287,9 @@ def _attribute(group: h5py.Group, name: str, kinds: str) -> Any:
 def _json(group: h5py.Group, name: str) -> dict:
     """A dictionary kept as the text of a scalar dataset: an attribute ends at 64 kB, a glass needs more."""
     data = _member(group, name, h5py.Dataset)
-    fixed = data.dtype.kind == "S" and data.shape == () and not (data.is_virtual or data.external)
+    fixed = (
+        _dtype(data, data.name).kind == "S" and data.shape == () and not (data.is_virtual or data.external)
+    )
     if not fixed or data.dtype.itemsize > data.id.get_storage_size():
         raise ValueError(f"{data.name} is not a text inside this file")
     try:
@@ -257,9 +303,12 @@ def _json(group: h5py.Group, name: str) -> dict:
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turns what is raised on malformed content, here or in h5py, into one sentence about the file."""
+    """Turns what is raised on malformed content, here or in h5py, into one sentence about the file.
+
+    A TypeError or a KeyError would be a mistake of this library, and passes.
+    """
     try:
         yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise StoreError(f"{path} is not a valid file of runs, do not use it: {reason}") from error

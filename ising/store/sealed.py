@@ -4,7 +4,7 @@ A sealed file is 512 bytes of header and a payload. The header is text::
 
     ising-runs 1
     payload 000000001234567
-    sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0bcd822cd15d6c15b0f00a08
+    sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
 padded with spaces and a last line end: kind and version, bytes of payload, SHA-256 of the payload. A writer
 fills a temporary file in the same folder, flushes it to the disk, renames it over the old one and flushes the

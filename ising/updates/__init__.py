@@ -3,8 +3,8 @@
 A rule is a function ``sweep(spins, model, beta, generator) -> (spins, Info)`` that leaves the Boltzmann law
 :math:`p(s) \\propto e^{-\\beta E(s)}` of every chain unchanged, on every lattice. Spins go in and come out as
 ``(chains, N)``, of any dtype and on any device; ``beta`` is one number or one per chain. In memory the sites
-come first: a neighbour is then a whole row, which is an order of magnitude faster, and a state handed from
-sweep to sweep is never transposed.
+come first: a neighbour is then a whole row, read in one go, and a state handed from sweep to sweep is never
+transposed.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Pyro distributions of statistical physics: one spin, and restricted Boltzmann machines."""
 
 from .rbm import BernoulliRBM, GaussianBinaryRBM, SpinRBM
-from .spin import Spin
+from .spin import Spin, draw_spins
 
-__all__ = ["BernoulliRBM", "GaussianBinaryRBM", "Spin", "SpinRBM"]
+__all__ = ["BernoulliRBM", "GaussianBinaryRBM", "Spin", "SpinRBM", "draw_spins"]

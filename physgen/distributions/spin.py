@@ -1,4 +1,4 @@
-"""One Ising spin as a Pyro distribution, and the draws that the Boltzmann machines share."""
+"""One Ising spin as a Pyro distribution, and the draws that the models share."""
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
@@ -59,7 +59,7 @@ class Spin(TorchDistribution):
 
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008
         with torch.no_grad():
-            return draw_spins(self.field.expand(self._extended_shape(sample_shape)), None)
+            return draw_spins(self.field.expand(self._extended_shape(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -80,5 +80,11 @@ def below(probability: Tensor, generator: torch.Generator | None) -> Tensor:
     return u.lt_(probability)
 
 
-def draw_spins(field: Tensor, generator: torch.Generator | None) -> Tensor:
+def draw_spins(field: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One ±1 draw per field, of the same shape; from torch's own generator where none is given.
+
+    Example:
+        >>> draw_spins(torch.tensor([-50.0, 50.0]))
+        tensor([-1.,  1.])
+    """
     return below((2 * field).sigmoid(), generator).mul_(2).sub_(1)

@@ -19,7 +19,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..nn import MaskedLinear, check_spins, draw_spins, spin_log_prob
+from ..distributions import draw_spins
+from ..nn import MaskedLinear, check_spins, spin_log_prob
 
 __all__ = ["MADE", "build"]
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..nn import MaskedLinear, check_shape, check_spins, draw_spins, spin_log_prob
+from ..distributions import draw_spins
+from ..nn import MaskedLinear, check_shape, check_spins, spin_log_prob
 
 __all__ = ["PixelCNN", "build"]
 

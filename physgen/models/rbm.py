@@ -124,7 +124,12 @@ class RBM(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, burn_in: int = 1000) -> Tensor:
-        """``(n, N)`` independent draws: exact if :attr:`enumerable`, else the ends of n annealed chains."""
+        """``(n, N)`` draws, independent of each other; of the exact law only if :attr:`enumerable`.
+
+        Else they are the ends of n annealed chains and follow the law approximately: what ``burn_in`` updates
+        do not relax stays, so domain walls survive and energies come out too high, and modes keep the shares
+        that they had when the chains could no longer cross between them.
+        """
         if self.enumerable:
             return self.distribution().sample((n,))
         return self.sample_chains(n, samples=1, burn_in=burn_in)[:, 0]

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.distributions import Transform
 from torch.nn.functional import softplus
 
-from ..distributions import Spin
-from ..nn import check_spins, draw_spins, spin_log_prob
+from ..distributions import Spin, draw_spins
+from ..nn import check_spins, spin_log_prob
 
 __all__ = ["VAE", "build"]
 

@@ -91,6 +91,11 @@ def test_staggering_alternates_and_needs_two_colours():
         (lambda: lattices.square(4.0), "a lattice side is a whole number >= 1, got 4.0"),
         (lambda: lattices.honeycomb(5), "needs an even L, got 5; take 6 or pbc=False"),
         (lambda: lattices.square(4, pbc=(True,)), "pbc needs one entry per axis: 2"),
+        (
+            lambda: lattices.square(4, pbc=None),
+            "pbc needs one entry per axis: 2 times True or False, got None",
+        ),
+        (lambda: lattices.build("square", 4, None), "pbc needs one entry per axis: 2 times True or False"),
         (lambda: lattices.build("kagome", 4), "unknown lattice 'kagome'; choose one of chain, cubic"),
         (lambda: lattices.build("square", (4, 5)), r"the lattice 'square' does not take 2 side\(s\)"),
     ],
@@ -98,3 +103,12 @@ def test_staggering_alternates_and_needs_two_colours():
 def test_impossible_lattices_are_refused_in_one_sentence(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_mistake_inside_a_builder_is_not_taken_for_a_wrong_number_of_sides(monkeypatch):
+    def broken(L: int, **_: object) -> lattices.Lattice:
+        return L + None
+
+    monkeypatch.setitem(lattices.REGISTRY, "broken", broken)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        lattices.build("broken", 4)

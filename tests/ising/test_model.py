@@ -1,7 +1,9 @@
 """The Hamiltonian against plain sums over bonds."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,13 +43,48 @@ def test_a_flip_costs_twice_the_local_field(name):
         torch.testing.assert_close(model.energy(flipped) - model.energy(spins), cost)
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int64, torch.bfloat16, torch.float16, torch.float32, torch.float64]
+)
 def test_energies_are_float64_and_exact_for_any_dtype(dtype):
-    """300 spins in a row overflow int8 sums."""
+    """900 spins are too many for sums in int8, and 1800 bonds minus one for those in bfloat16."""
     spins = torch.ones(2, 3, 900, dtype=dtype)
     energy = Ising(lattices.square(30)).energy(spins)
     assert energy.dtype == torch.float64
     assert energy.tolist() == [[-1800.0] * 3] * 2
+    assert Ising(lattices.chain(901, pbc=False)).energy(torch.ones(901, dtype=dtype)) == -900
+    assert Ising(lattices.chain(2051)).energy(torch.ones(2051, dtype=dtype)) == -2051
+
+
+@pytest.mark.parametrize(
+    "kind", [np.array, np.float32, list, tuple], ids=["float64", "float32", "list", "tuple"]
+)
+def test_couplings_may_be_arrays_and_lists(kind):
+    lattice, values = lattices.square(3), [k / 8 for k in range(18)]
+    model, same = Ising(lattice, J=kind(values), h=kind(values[:9])), Ising(lattice, torch.tensor(values))
+    assert model.J.dtype == model.h.dtype == torch.float64
+    assert torch.equal(model.J, same.J)
+    spins = 2 * torch.randint(0, 2, (5, 9)) - 1
+    fields = spins.double() @ torch.tensor(values[:9], dtype=torch.float64)
+    torch.testing.assert_close(model.energy(spins), same.energy(spins) - fields)
+    assert restore(**model.describe()).describe() == model.describe()
+    assert Ising(lattice, J=np.float32(0.5)).describe() == Ising(lattice, J=0.5).describe()
+    with pytest.raises(ValueError, match=r"J needs one value per bond, \(18,\), got \(17,\)"):
+        Ising(lattice, J=kind(values[:-1]))
+
+
+def test_a_lattice_edited_by_hand_cannot_be_described():
+    torus = lattices.square(4)
+    assert Ising(torus).describe()["lattice"] == "square"
+    changes = (
+        {"edges": torus.edges[1:]},
+        {"edges": torus.edges.flip(0)},
+        {"pbc": (True, False)},
+        {"name": ""},
+    )
+    for change in changes:
+        with pytest.raises(ValueError, match="cannot be written down by name; register a builder"):
+            Ising(replace(torus, **change)).describe()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -17,7 +17,7 @@ from ising.model import Ising
 from ising.observables import Series
 from ising.updates import heat_bath, metropolis, wolff
 from tests.checks import FALSE_ALARM
-from tests.ising import laws, test_tempering
+from tests.ising import laws, test_simulate, test_tempering
 
 SQUARE, IN_A_FIELD = Ising(lattices.square(4)), Ising(lattices.square(4), h=0.3)
 
@@ -129,13 +129,21 @@ def test_no_burn_in():
 
 
 def test_stale_energies():
-    def series(late: int) -> Series:
-        run = simulate(SQUARE, beta=0.4, samples=200, thin=1, burn_in=100, seed=1)
-        energies = SQUARE.energy(torch.from_numpy(run.spins)).numpy()
-        return np.array_equal(np.roll(run.energies, late, axis=1), energies)
+    """A sampler that tells what it measured the time before."""
+    check = test_simulate.test_a_run_carries_what_it_was_made_of
+    check()
+    measure, last = kernels.Wolff.measure, {}
 
-    assert series(late=0)
-    assert not series(late=1)
+    def stale(sampler):
+        now = measure(sampler)
+        before, last[sampler] = last.get(sampler, now), now
+        return before
+
+    with (
+        mutated(kernels.Wolff, "measure", stale),
+        pytest.raises(AssertionError, match="Arrays are not equal"),
+    ):
+        check()
 
 
 def critical_series() -> Series:

@@ -5,13 +5,14 @@ False alarms: |z| < 4.5 is 7e-6, about 200 times; each sum of squares is inside 
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
 
-from ising import exact, kernels, lattices, stats, updates
+from ising import exact, kernels, lattices, stats, tempering, updates
 from ising.equilibrium import NotEquilibrated, halves_z, pilot
 from ising.model import Ising
 from ising.observables import REGISTRY, Series
@@ -124,9 +125,47 @@ def test_a_finished_simulation_goes_on_with_more_samples():
     assert list(stream(SQUARE, resume=short[-1], **SHORT)) == []
 
 
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Of independent pairs of energies, in standard errors: normal if the runs know nothing of each other."""
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1] * math.sqrt(one.size))
+
+
+def energies(beta: float, **change: object) -> np.ndarray:
+    """Of 6400 chains, a few sweeps after a random start, where a shared stream is still felt."""
+    options = {"samples": 1, "chains": 6400, "burn_in": 2, "thin": 1, "seed": 3}
+    return simulate(SQUARE, beta=beta, **options | change).energies
+
+
+def laddered(betas: list[float]) -> np.ndarray:
+    return tempering.simulate(SQUARE, betas, 1, chains=6400, burn_in=2, thin=1, seed=3).runs[0].energies
+
+
+def test_runs_with_one_seed_are_independent_of_each_other(monkeypatch):
+    """|z| < 4.5, a false alarm of 7e-6 each; the planted bug is one stream for all."""
+    pairs = [
+        lambda: (energies(0.40), energies(0.41)),
+        lambda: (energies(0.40), laddered([0.40])),
+        lambda: (laddered([0.40, 0.3]), laddered([0.41, 0.3])),
+        lambda: (energies(0.40), energies(0.40, chains=6464)[:6400]),
+    ]
+    for pair in pairs:
+        assert abs(correlation(*pair())) < 4.5
+    for module in (sys.modules[stream.__module__], tempering):
+        monkeypatch.setattr(module, "root_seed", lambda *settings: np.random.SeedSequence(settings[-1]))
+    for pair in pairs[:3]:
+        assert correlation(*pair()) > 10
+
+
+def test_more_samples_begin_as_fewer_do():
+    np.testing.assert_array_equal(
+        energies(0.4, samples=3, chains=5)[:, :2], energies(0.4, samples=2, chains=5)
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"burn_in": 21}, "cannot resume: burn_in was 20 and is now 21"),
         ({"beta": 0.5}, "cannot resume: beta was 0.4 and is now 0.5"),
         ({"seed": 9}, "cannot resume: seed was 3 and is now 9"),
         ({"thin": 3}, "cannot resume: thin was 2 and is now 3"),
@@ -137,6 +176,16 @@ def test_resuming_something_else_is_refused(change, message):
     last = list(stream(SQUARE, **SHORT))[-1]
     with pytest.raises(ValueError, match=message):
         stream(SQUARE, resume=last, **SHORT | change)
+
+
+def test_burn_in_may_be_repeated_or_left_out_after_a_pilot():
+    settings = {"beta": 0.4, "samples": 2, "chains": 5, "seed": 3}
+    last = list(stream(SQUARE, burn_in=7, **settings))[-1]
+    assert last.settings.burn_in > last.settings.burn_in_asked == 7
+    for burn_in in (None, 7, last.settings.burn_in):
+        assert list(stream(SQUARE, burn_in=burn_in, resume=last, **settings)) == []
+    with pytest.raises(ValueError, match="burn_in was 7 and is now 8; leave it out or repeat it"):
+        stream(SQUARE, burn_in=8, resume=last, **settings)
 
 
 def test_a_run_carries_what_it_was_made_of():
@@ -166,6 +215,14 @@ def test_acceptance_of_metropolis_at_infinite_temperature_is_the_laziness():
     assert simulate(SQUARE, **SHORT | {"beta": 0.0}).provenance["acceptance"] == pytest.approx(
         15 / 16, abs=0.01
     )
+
+
+def test_the_acceptance_counts_chains_and_not_the_rest_of_the_word():
+    """One chain of one spin: the flipped fraction of the last sweep is 0 or 1."""
+    build = kernels.choose("heat_bath", model := Ising(lattices.chain(1, pbc=False)), "cpu")
+    sampler = build(model, "heat_bath", 0.0, np.ones((1, 1), np.int8), np.random.SeedSequence(1))
+    assert sampler.name == "multispin"
+    assert {sampler.sweep(1) for _ in range(50)} == {0.0, 1.0}
 
 
 def test_a_start_that_is_still_felt_is_reported():

@@ -115,19 +115,74 @@ def test_damaged_segments_are_named_and_can_be_made_again(tmp_path):
         b"not JSON",
         b"[" * 50_000,
         b"[]",
-        b'{"arrays": [["spins", "O", [2]]]}',
-        b'{"arrays": [["spins", "u1", [1000000000000]]]}',
-        b'{"arrays": [["spins", "u1", [-1]]]}',
+        b"{}",
+        {"arrays": [["spins", "O", [2]]]},
+        {"arrays": [["spins", "u1", [1000000000000]]]},
+        {"arrays": [["spins", "u1", [-1]]]},
+        {"arrays": [["spins", "u1"]]},
+        {"arrays": []},
+        {"n_sites": 20},
+        {"n_sites": None},
+        {"index": "0"},
+        {"more": 1},
+        {"settings": {"beta": 0.4}},
     ],
 )
 def test_forged_segments_are_refused(tmp_path, line):
+    """A dictionary changes entries of a good segment."""
     journal = store.Journal(tmp_path / "runs.h5")
-    journal.folder.mkdir()
+    keep(journal, 0.4, segment=9)
+    [path] = journal.folder.iterdir()
+    good, _, body = path.read_bytes()[sealed.HEADER :].partition(b"\n")
+    if isinstance(line, dict):
+        line = json.dumps(json.loads(good) | line).encode()
     with sealed.replaced(journal.folder / "key-000000.segment", "ising-segment", 1) as file:
         file.seek(sealed.HEADER)
-        file.write(line + b"\n" + bytes(16))
+        file.write(line + b"\n" + body)
     with pytest.raises(store.StoreError, match="not a segment"):
         journal.last("key")
+
+
+def test_segments_from_before_burn_in_asked_are_readable(tmp_path):
+    journal = store.Journal(tmp_path / "runs.h5")
+    key = keep(journal, 0.4, segment=3, stop=1)
+    [path] = journal.folder.iterdir()
+    line, _, body = path.read_bytes()[sealed.HEADER :].partition(b"\n")
+    about = json.loads(line)
+    del about["settings"]["burn_in_asked"]
+    with sealed.replaced(path, "ising-segment", 1) as file:
+        file.seek(sealed.HEADER)
+        file.write(json.dumps(about).encode() + b"\n" + body)
+    assert journal.last(key).settings.burn_in_asked is None
+    assert keep(journal, 0.4, segment=3) == key  # and can be resumed
+
+
+def test_a_folder_removed_under_a_writer_is_made_again(tmp_path, monkeypatch):
+    journal, make = store.Journal(tmp_path / "runs.h5"), sealed.make_folder
+    removed = []
+
+    def late(folder: Path) -> None:
+        make(folder)
+        if not removed:
+            removed.append(folder.rmdir())
+
+    monkeypatch.setattr(sealed, "make_folder", late)
+    key = keep(journal, 0.5, segment=9)
+    assert removed
+    assert journal.last(key).done
+
+
+def test_a_folder_that_fills_up_before_it_is_removed_stays(tmp_path, monkeypatch):
+    journal, remove = store.Journal(tmp_path / "runs.h5"), Path.rmdir
+    keep(journal, 0.5, segment=9)
+
+    def late(folder: Path) -> None:
+        (folder / "another.segment").write_text("")
+        remove(folder)
+
+    monkeypatch.setattr(Path, "rmdir", late)
+    assert journal.publish() == ["/runs/0000"]
+    assert (journal.folder / "another.segment").exists()
 
 
 def test_keys_name_the_settings():

@@ -1,5 +1,6 @@
 """Files that are damaged, foreign or forged are refused in one sentence, and nothing is written then."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,17 @@ def text(where: str, value: bytes):
     return edit
 
 
+def model(**change: object):
+    """Changes entries of the model; None removes one."""
+
+    def edit(file: h5py.File) -> None:
+        entries = json.loads(file["model"][()]) | change
+        kept = {name: value for name, value in entries.items() if value is not None}
+        text("model", json.dumps(kept).encode())(file)
+
+    return edit
+
+
 GIANT = {"shape": (10_000, 2_000_000, 2), "dtype": "u1", "chunks": (1, 1000, 2)}
 FORGED = {
     "soft link": link(h5py.SoftLink("/runs/0001/energy")),
@@ -224,6 +236,22 @@ FORGED = {
     "another version inside": attribute("version", 2, "/"),
     "a model that is no JSON": text("model", b"{J: 1"),
     "a model that is a list": text("model", b"[1, 2]"),
+    "a model with an entry too many": model(temperature=1.0),
+    "a model without its field": model(h=None),
+    "a model on an unknown lattice": model(lattice="kagome"),
+    "a size that is not the shape": model(size=[4, 3]),
+    "a giant size": model(size=[1 << 40, 1 << 40], J=[1.0]),
+    "a giant cube": model(lattice="cubic", size=[1 << 20], J=[1.0]),
+    "a size of words": model(size=["3", "4"]),
+    "boundaries for another dimension": model(pbc=[True]),
+    "a coupling that is infinite": model(J=float("inf")),
+    "a coupling that is a word": model(J="1"),
+    "a coupling beyond all numbers": model(J=10**400),
+    "couplings for other bonds": model(J=[1.0] * 23),
+    "fields for other sites": model(h=[1.0] * 11),
+    "an attribute without a value": attribute("beta", h5py.Empty("f8")),
+    "a shape without a value": attribute("shape", h5py.Empty("i8"), "/"),
+    "no shape": lambda file: file.attrs.__delitem__("shape"),
     "a model without a bottom": text("model", b"[" * 100_000),
 }
 
@@ -234,6 +262,16 @@ def test_forged_files_are_refused_before_they_are_read(path, kind):
     with pytest.raises(store.StoreError, match=r"runs\.h5") as refusal:
         read_all(path)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("mistake", [TypeError, KeyError])
+def test_mistakes_of_the_library_are_not_blamed_on_the_file(path, monkeypatch, mistake):
+    def broken(*_: object, **__: object) -> None:
+        raise mistake
+
+    monkeypatch.setattr(archive, "read_entries", broken)
+    with pytest.raises(mistake):
+        read_all(path)
 
 
 def test_forging_alone_is_not_what_is_refused(path):

@@ -89,9 +89,13 @@ def test_round_trips_of_certain_swaps():
     replicas.sweep(8)  # rounds (01)(23), (12), ...: after eight every walker is back where it was
     np.testing.assert_array_equal(replicas.exchange_rates, [1, 1, 1])
     np.testing.assert_array_equal(replicas._walkers[:, 0], [0, 1, 2, 3])
+    assert replicas.round_trips == 2  # half a trip, of a walker that began elsewhere, does not count
     before = replicas.round_trips
     replicas.sweep(80)
     assert replicas.round_trips - before == 2 * 4 * 10  # ladders, walkers, cycles
+    replicas.restart_counts()
+    replicas.sweep(8)
+    assert replicas.round_trips == 2
 
 
 def test_the_seed_decides_every_byte():

@@ -101,9 +101,13 @@ def test_gaussian_machines_anneal_too():
         assert estimate.sigmas_from(exact) < 4.5
 
 
-def test_effective_size_of_known_weights():
-    assert ais.effective_size(torch.zeros(7)) == pytest.approx(7)
-    assert ais.effective_size(torch.tensor([3.0, 1.0, 0.0]).log()) == pytest.approx(1.6)
+@pytest.mark.parametrize(("chains", "temperatures"), [(1, 10), (0, 10), (10, 0)])
+def test_what_cannot_have_an_error_is_refused(chains, temperatures):
+    rbm = machine()
+    with pytest.raises(ValueError, match=f"at least 2 chains.* got {chains} and {temperatures}"):
+        ais.log_partition(rbm, chains, temperatures)
+    with pytest.raises(ValueError, match="at least 2 chains"):
+        ais.reverse(rbm, torch.ones(chains, 16).double(), temperatures)
 
 
 def test_uneven_weights_are_warned_of():

@@ -211,10 +211,35 @@ def test_damage_is_noticed_before_anything_is_parsed(tmp_path, name, damage):
     else:
         data[len(data) // 2] ^= 16
         path.write_bytes(data if damage == "flip" else data[:-20])
-    if name == checkpoint.MANIFEST and damage == "flip":
-        path.write_bytes(b"[]")
     with pytest.raises(CheckpointError, match=r"is damaged|holds no checkpoint"):
         checkpoint.load_model(tmp_path)
+
+
+def test_no_byte_of_the_manifest_can_be_flipped(tmp_path):
+    path = checkpoint.save(tmp_path, *training("made"), 1) / checkpoint.MANIFEST
+    data = path.read_bytes()
+    for i in range(len(data)):
+        path.write_bytes(data[:i] + bytes([data[i] ^ 16]) + data[i + 1 :])
+        with pytest.raises(CheckpointError, match="is damaged"):
+            checkpoint.load_model(tmp_path)
+    for other in (b"[]", b"{}", b"null"):
+        path.write_bytes(other)
+        with pytest.raises(CheckpointError, match="lacks some of format"):
+            checkpoint.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"step": 2}, {"recipe": {"name": "made"}}, {"version": 2}])
+def test_a_changed_manifest_is_noticed(tmp_path, change):
+    path = checkpoint.save(tmp_path, *training("made"), 1) / checkpoint.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=r"the seal of checkpoint\.json does not match"):
+        checkpoint.restore(tmp_path, *training("made"))
+
+
+def reseal(path, **change):
+    """Changes the manifest as one would who knows the format."""
+    manifest = json.loads((path / checkpoint.MANIFEST).read_text()) | change
+    (path / checkpoint.MANIFEST).write_text(json.dumps(manifest | {"seal": checkpoint._seal(manifest)}))
 
 
 def test_the_state_needs_no_code_to_be_read(tmp_path):
@@ -237,8 +262,7 @@ def test_refusals_name_both_sides(tmp_path):
         model.direct.weight[0, 0] = math.nan
     with pytest.raises(FloatingPointError, match=r"'direct.weight' is not finite at step 2"):
         checkpoint.save(tmp_path, model, step, batches, 2)
-    manifest = json.loads((path / checkpoint.MANIFEST).read_text())
-    (path / checkpoint.MANIFEST).write_text(json.dumps(manifest | {"version": 2}))
+    reseal(path, version=checkpoint.VERSION + 1)
     with pytest.raises(CheckpointError, match=r"this version reads .*; update physgen"):
         checkpoint.load_model(tmp_path)
 
@@ -249,8 +273,7 @@ def test_a_pickled_state_is_refused(tmp_path):
     buffer = io.BytesIO()
     torch.save({"step": os.system}, buffer)
     (path / checkpoint.STATE).write_bytes(buffer.getvalue())
-    manifest = json.loads((path / checkpoint.MANIFEST).read_text())
-    manifest["sha256"][checkpoint.STATE] = checkpoint.hashlib.sha256(buffer.getvalue()).hexdigest()
-    (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    files = (checkpoint.WEIGHTS, checkpoint.STATE)
+    reseal(path, sha256=checkpoint._hashes({name: (path / name).read_bytes() for name in files}))
     with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
         checkpoint.restore(tmp_path, *training("made"))

@@ -157,7 +157,7 @@ def test_the_true_law_is_recognised(square_run):
 
 
 def test_a_law_three_percent_too_cold_is_rejected(square_run):
-    result = compare.against_samples(Boltzmann(SQUARE, 1.03 * BETA), square_run, samples=16_000)
+    result = compare.against_samples(Boltzmann(SQUARE, 1.03 * BETA), square_run, samples=40_000)
     assert result.joint.p_value < 1e-5
     assert abs(result.observables["energy"].z_exact) > Z_MAX
     assert result.forward_kl.mean > 0
@@ -280,14 +280,71 @@ def test_the_noise_floor_is_zero_within_its_error(chain_run):
         compare.noise_floor(one_chain)
 
 
-def test_held_out_chains_alone_enter_the_forward_divergence(chain_run):
+def test_held_out_chains_alone_are_the_reference(chain_run):
     model = Independent(40, 0.5)
     rest = run_of(CHAIN, CHAIN_BETA, torch.from_numpy(chain_run.spins[24:]))
-    held_out = compare.against_samples(model, chain_run, held_out=range(24, 32)).forward_kl
-    assert held_out == compare.against_samples(model, rest).forward_kl
-    assert held_out != compare.against_samples(model, chain_run).forward_kl
+    held_out = compare.against_samples(model, chain_run, held_out=range(24, 32))
+    alone, whole = compare.against_samples(model, rest), compare.against_samples(model, chain_run)
+    assert held_out.divergences == alone.divergences
+    assert held_out.joint == alone.joint
+    assert held_out.observables == alone.observables
+    assert held_out.forward_kl != whole.forward_kl
+    assert held_out.joint != whole.joint
+    assert held_out.noise_floor.divergences == whole.noise_floor.divergences
+    assert held_out.provenance["held_out"] == list(range(24, 32))
     with pytest.raises(ValueError, match="held_out must name some of the 32 chains"):
         compare.against_samples(model, chain_run, held_out=[32])
+
+
+def test_what_a_model_has_memorised_does_not_look_like_physics(chain_run):
+    """Negative control: a model that repeats 8 chains agrees with these too well, |z| far below one."""
+    learned = torch.from_numpy(chain_run.spins[:8]).reshape(-1, 40).float()
+    parrot = Only(Independent(40, 0.5), sample=lambda n: learned[:n])
+
+    def joint(held_out):
+        return compare.against_samples(parrot, chain_run, samples=4000, held_out=held_out).joint
+
+    assert joint(range(8)).p_value > 1 - 1e-5
+    assert 1e-5 < joint(range(24, 32)).p_value < 1 - 1e-5
+
+
+@pytest.mark.parametrize("held_out", [[31], [0, 31]])
+def test_few_held_out_chains_are_enough(chain_run, square_run, held_out):
+    for model, run in ((Independent(40, 0.5), chain_run), (Independent(16, 0.5), square_run)):
+        result = compare.against_samples(model, run, held_out=held_out)
+        assert result.monte_carlo.size == 500 * len(held_out)
+        assert all(0 <= row.monte_carlo.error < 0.5 for row in result.observables.values())
+        assert NOISE_FLOOR in compare.table({"coin": result})
+
+
+def test_the_callers_note_heads_the_note(chain_run):
+    result = compare.against_samples(Only(Independent(40, 0.5)), chain_run, note="training not finished.")
+    assert result.note.startswith("training not finished. The model has no density")
+    assert compare.against_samples(Independent(40, 0.5), chain_run, note="x").note == "x"
+
+
+def test_a_seed_does_not_repeat_the_bits_of_the_callers_generator():
+    torch.manual_seed(7)
+    expected = Independent(16, 0.5).sample(100)
+    drawn = []
+    spy = Only(
+        Independent(16, 0.5), sample=lambda n: drawn.append(Independent(16, 0.5).sample(n)) or drawn[0]
+    )
+    compare.against_boltzmann(spy, Ising(lattices.square(4)), BETA, samples=100, seed=7)
+    assert not torch.equal(drawn[0], expected)
+
+
+def test_the_error_of_a_quadrature_is_printed_and_an_improbable_p_is_marked(square_run):
+    result = compare.against_samples(Independent(16, 0.3), square_run)
+    assert f"{result.forward_kl.mean:.4g} [x]" in compare.table({"coin": result})
+    uncertain = dataclasses.replace(result.divergence(FORWARD), estimate=Estimate(0.25, 0.01))
+    changed = dataclasses.replace(result, divergences=(uncertain,))
+    assert "0.250(10) [x]" in compare.table({"coin": changed})
+    row = next(line for line in compare.table({"coin": result}).splitlines() if line.startswith("coin"))
+    assert row.endswith("!")
+    likely = dataclasses.replace(result, joint=dataclasses.replace(result.joint, p_value=0.0028))
+    row = next(line for line in compare.table({"coin": likely}).splitlines() if line.startswith("coin"))
+    assert row.endswith("0.0028")
 
 
 def test_same_seed_same_numbers_and_nothing_left_behind(chain_run):

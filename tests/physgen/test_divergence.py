@@ -140,6 +140,8 @@ def test_the_joint_test_of_frozen_samples():
 
 def test_effective_sample_size():
     assert effective_sample_size(np.full(7, -300.0)) == pytest.approx(1)
+    with np.errstate(divide="ignore"):
+        assert effective_sample_size(np.log([3.0, 1.0, 0.0])) == pytest.approx(1.6 / 3)
     assert effective_sample_size(np.array([0.0, -1e4, -1e4, -1e4])) == pytest.approx(0.25)
 
 

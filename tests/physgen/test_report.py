@@ -140,6 +140,18 @@ def test_an_interrupted_write_leaves_the_old_page(rows, tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
+def test_the_curve_ends_above_zero_temperature(tmp_path):
+    """A margin of 6 % of the range from 0.25 to 5 would reach below T = 0."""
+    rows = {str(T): comparison(T, name="MADE") for T in (0.25, 5.0)}
+    assert report.write(tmp_path / "report.html", rows).exists()
+
+
+def test_an_exact_value_with_an_error_shows_it(tmp_path):
+    row = comparison(2.0, Divergence(FORWARD, "exact", Estimate(0.25, 0.01)))
+    page = Page(report.write(tmp_path / "report.html", {"VAE": row}).read_text(encoding="utf-8"))
+    assert "0.250(10)exact" in ["".join(cell.split()) for cell in page.cells]
+
+
 def test_nothing_to_report_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one comparison, got none"):
         report.write(tmp_path / "report.html", {})
