@@ -218,7 +218,7 @@ def _bravais(shape: tuple[int, ...], steps: list[tuple[int, ...]], pbc: bool | t
     if any(n < 3 for n, periodic in zip(shape, axes, strict=True) if periodic):
         raise ValueError(
             f"a periodic side needs at least 3 sites, or its bonds are not distinct, got {shape}; "
-            "use pbc=False for that axis"
+            "make that axis open (pbc=False)"
         )
     site = torch.arange(math.prod(shape)).reshape(shape)
     edges = []

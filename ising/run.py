@@ -1,6 +1,6 @@
 """The result of a simulation at one temperature."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,9 +33,9 @@ class Run:
     seed: int
     burn_in: int
     thin: int
-    spins: np.ndarray
-    energies: np.ndarray
-    magnetisations: np.ndarray
+    spins: np.ndarray = field(repr=False)
+    energies: np.ndarray = field(repr=False)
+    magnetisations: np.ndarray = field(repr=False)
     provenance: dict[str, str | float | int]
 
     @property

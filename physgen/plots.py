@@ -332,13 +332,13 @@ def _series(sample: Sample, of: str) -> np.ndarray:
 
 
 def _aligned_edges(values: np.ndarray, at_most: int = 48) -> np.ndarray:
-    """Bin edges halfway between the discrete values that occur, the same number of values in every bin."""
+    """Bin edges halfway between the discrete values, alike on both sides of 0, none beyond the last value."""
     levels = np.unique(values.round(9))
     step = np.diff(levels).min() if len(levels) > 1 else 1.0
-    count = round((levels[-1] - levels[0]) / step) + 1
-    step *= max(1, math.ceil(count / at_most))
-    start = levels[0] - np.diff(levels).min() / 2 if len(levels) > 1 else levels[0] - 0.5
-    return start + step * np.arange(math.ceil((levels[-1] - start) / step) + 1)
+    width = math.ceil((levels[-1] - levels[0]) / step / at_most) // 2 * 2 + 1  # odd: a bin is centred on 0
+    first, last = (round(x / (step * width)) for x in levels[[0, -1]])
+    edges = step * width * (np.arange(first, last + 2) - 0.5)
+    return np.unique(edges.clip(levels[0] - step / 2, levels[-1] + step / 2))
 
 
 def _plane(picture: np.ndarray) -> np.ndarray:
