@@ -43,13 +43,13 @@ LARGE: dict[str, dict[str, Any]] = {
         "average": 0.15,
     },
     "train_vae": {"steps": 3500, "batch": 128},
-    "train_gan": {"steps": 1500, "batch": 32},
+    "train_gan": {"steps": 600, "batch": 64},
 }
 SMALL: dict[str, dict[str, Any]] = {
     "train_autoregressive": {"hidden": 64, "steps": 5000, "lr": 1e-2},
     "train_rbm": {"hidden": 16, "chains": 512, "batch": 512, "k": 3, "steps": 4000, "lr": 4e-2},
     "train_vae": {"latent": 2, "hidden": 128, "steps": 3000, "lr": 3e-3},
-    "train_gan": {"steps": 1000, "batch": 128},
+    "train_gan": {"steps": 500, "batch": 128, "lr": 2e-3, "critic_lr": 2e-3},
 }
 
 

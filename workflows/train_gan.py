@@ -1,8 +1,9 @@
 """Train a deep convolutional generative adversarial network with periodic padding.
 
-There is no likelihood: watch the critic's mean value of data and of samples, and
-the spread of the magnetisation against that of the data (its collapse is mode
-collapse); physgen compare measures the observables.
+There is no likelihood: watch the generator's loss, the distance between data and
+samples that the critic still finds (0 at best), and the spread of the absolute
+magnetisation against that of the data (its collapse is mode collapse); physgen
+compare measures the observables.
 
 Example:
 
@@ -18,7 +19,7 @@ from physgen import models
 from physgen.train import adversarial_step, gradient_step
 from workflows import _training
 
-BETAS = (0.5, 0.99)  # little momentum, or generator and critic chase each other in circles
+BETAS = (0.5, 0.9)  # little momentum, or generator and critic chase each other in circles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Config(_training.Training):
     """Configurations per step."""
     lr: float = 1e-3
     """Learning rate of the generator at the start; it decays to 2 % as a half cosine."""
-    critic_lr: float = 2e-3
+    critic_lr: float = 1e-3
     """Learning rate of the critic at the start; it decays alike."""
     out: Path = Path("runs/dcgan")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
