@@ -78,7 +78,7 @@ class Config:
     def __post_init__(self) -> None:
         check_counts(self)
 
-    SMOKE = {"L": (4,), "temperature": (CRITICAL,), "samples": 20, "chains": 16, "scale": 0.01, "quiet": True}
+    SMOKE = {"L": (4,), "temperature": (CRITICAL,), "samples": 60, "chains": 16, "scale": 0.01, "quiet": True}
 
 
 def main(*, config: Config = Config()) -> None:

@@ -1,9 +1,9 @@
 """Train a deep convolutional generative adversarial network with periodic padding.
 
-There is no likelihood: watch the generator's loss, the distance between data and
-samples that the critic still finds (0 at best), and the spread of the absolute
-magnetisation against that of the data (its collapse is mode collapse); physgen
-compare measures the observables.
+There is no likelihood: watch the generator's loss, the distance between data
+and samples that the critic still finds (0 at best), and the spread of the
+absolute magnetisation against that of the data (its collapse is mode
+collapse); physgen compare measures the observables.
 
 Example:
 

@@ -6,7 +6,9 @@ physgen compare.
 
 Example:
 
-  physgen train_rbm --data data/square16.h5 --temperature 2.269 --hidden 128 --out runs/rbm
+  physgen train_rbm --data data/square16.h5 --temperature 2.269 --hidden 128
+  physgen train_rbm --data data/square16.h5 --temperature 2.269 --tied \\
+    --hidden 2 --lr 4e-3 --out runs/tied
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ The loss is the negative evidence lower bound, in nats per configuration.
 
 Example:
 
-  physgen train_vae --data data/square16.h5 --temperature 2.269 --latent 16 --out runs/vae
+  physgen train_vae --data data/square16.h5 --temperature 2.269 --latent 16
 """
 
 import dataclasses

@@ -165,7 +165,11 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(folder, tmp_path):
 def _interrupted(args: list[str], ready: Path, pattern: str) -> subprocess.CompletedProcess:
     """Sends Ctrl-C to a command once a file that matches is there."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "workflows", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "workflows", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
     )
     deadline = time.monotonic() + 120
     while not list(ready.glob(pattern)) and time.monotonic() < deadline:
