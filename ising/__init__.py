@@ -20,10 +20,23 @@ Example:
     (64, 100, 16)
 """
 
-from . import exact, lattices, stats, store, tempering
+from . import exact, lattices, stats, store, tempering, wang_landau
 from .model import Ising
+from .potts import Potts
 from .run import Run
 from .simulate import simulate
 from .stats import Estimate
 
-__all__ = ["Estimate", "Ising", "Run", "exact", "lattices", "simulate", "stats", "store", "tempering"]
+__all__ = [
+    "Estimate",
+    "Ising",
+    "Potts",
+    "Run",
+    "exact",
+    "lattices",
+    "simulate",
+    "stats",
+    "store",
+    "tempering",
+    "wang_landau",
+]

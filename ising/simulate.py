@@ -11,85 +11,21 @@ and samples are then taken :math:`2 \\tau_{int}` sweeps apart, where their corre
 import hashlib
 import json
 import math
-import platform
 import time
-import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 
 from . import kernels, updates
-from .equilibrium import NotEquilibrated, halves_z, pilot, warn_if_unsettled
+from .equilibrium import pilot, race, warn_if_unsettled
 from .model import Ising, check_beta
 from .run import Run
+from .segments import Segment, Settings, join
 
-SEGMENT_BYTES = 2**24  # spins of a segment, unless its length is given
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that determines the samples, all resolved; plain values, as they are written to files.
-
-    Attributes:
-        model: The Hamiltonian, as :meth:`ising.model.Ising.describe` gives it.
-        shape: Sites along each axis.
-        beta: Inverse temperature.
-        update: Name of the update rule.
-        samples: Samples per chain.
-        chains: Independent chains.
-        start: ``random`` or ``ordered``.
-        seed: Seed of all random numbers.
-        device: Where the spins live.
-        kernel: The form of the update that was taken: ``multispin``, ``wolff`` or ``torch``.
-        burn_in: Sweeps before the first sample, the pilot included.
-        thin: Sweeps between samples.
-        tau: Integrated autocorrelation time found by the pilot, in sweeps, the larger of E and |M|; or None.
-        drift: Largest distance between the quarters of the pilot's second half, in standard errors; or None.
-        burn_in_asked: The argument ``burn_in``, before the pilot added to it; None if it was left out.
-    """
-
-    model: dict[str, object]
-    shape: tuple[int, ...]
-    beta: float
-    update: str
-    samples: int
-    chains: int
-    start: str
-    seed: int
-    device: str
-    kernel: str
-    burn_in: int
-    thin: int
-    tau: float | None = None
-    drift: float | None = None
-    burn_in_asked: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """Consecutive samples of all chains, and the state of the sampler after them.
-
-    Attributes:
-        index: Number of the segment, from 0.
-        first: Number of its first sample.
-        spins: int8, ±1, shape ``(chains, n, N)``.
-        energies: Total energies, float64, shape ``(chains, n)``.
-        magnetisations: Total magnetisations, float64, shape ``(chains, n)``.
-        settings: What determines the samples.
-        state: Spins and random number generators after the last sample, and the summed acceptance.
-        done: Whether this is the last segment.
-    """
-
-    index: int
-    first: int
-    spins: np.ndarray
-    energies: np.ndarray
-    magnetisations: np.ndarray
-    settings: Settings
-    state: dict[str, np.ndarray]
-    done: bool
+AUTO = "auto"  # asks for the update with the most independent samples per second
+SEGMENT_BYTES = 2**24  # packed configurations of a segment, unless its length is given
 
 
 def simulate(
@@ -111,11 +47,14 @@ def simulate(
     Arguments:
         model: The Hamiltonian.
         beta: Inverse temperature, :math:`k_B = 1`.
-        update: An update rule of :mod:`ising.updates`.
+        update: An update rule of :mod:`ising.updates`, or ``auto``: short pilots of all rules that sample
+            every magnetisation measure which one gives the most independent samples per second. The samples
+            are those of a run that names this rule. Which one it is may depend on the machine; the run tells
+            it, and what was measured.
         samples: Samples per chain.
         burn_in: Sweeps before the first sample; by default the pilot decides.
         thin: Sweeps between samples; by default :math:`2 \\tau_{int}` as the pilot finds it.
-        chains: Independent chains. A multiple of 64 wastes nothing.
+        chains: Independent chains. Multiples of 512 are fastest where a kernel works on bits.
         start: ``random`` (infinite temperature) or ``ordered`` (all spins up).
         seed: The same seed and settings give the same spins; see :func:`root_seed`.
         device: ``cpu`` or ``cuda``.
@@ -171,8 +110,8 @@ def stream(
     changes a byte of the samples; a finished simulation may be resumed with more ``samples``.
 
     Arguments:
-        segment: Samples per chain in a segment; by default 16 MB of spins.
-        resume: The last segment of an interrupted stream, to go on after it.
+        segment: Samples per chain in a segment; by default 16 MB of packed configurations.
+        resume: The last segment of an interrupted stream, to go on after it. The choice of ``auto`` is kept.
 
     The other arguments are those of :func:`simulate`.
 
@@ -192,7 +131,10 @@ def stream(
     )
     check_start(start)
     check_device(device)
-    updates.get(update)
+    if update != AUTO:
+        updates.get(update)
+    elif resume is not None:
+        update = resume.settings.update
     asked = Settings(
         model=model.describe(),
         shape=model.lattice.shape,
@@ -203,68 +145,59 @@ def stream(
         start=start,
         seed=int(seed),
         device=str(device),
-        kernel=kernels.choose(update, model, str(device)).name,
+        kernel="" if update == AUTO else kernels.choose(update, model, str(device), chains).name,
         burn_in=burn_in or 0,
         thin=thin or 1,
         burn_in_asked=burn_in,
     )
     if resume is not None:
         _check_resumable(asked, burn_in, thin, resume.settings)
-    length = segment or max(1, SEGMENT_BYTES // (asked.chains * model.lattice.n_sites))
+    length = segment or segment_length(asked.chains, model.lattice.n_sites)
     return _segments(model, asked, burn_in, thin, length, threads, resume)
 
 
-def join(segments: Iterable[Segment]) -> Run:
-    """One run from all segments of a stream, from the first to the last.
+def segment_length(chains: int, n_sites: int) -> int:
+    """Samples per chain in a segment of 16 MB."""
+    return max(1, SEGMENT_BYTES // (chains * -(-n_sites // 8)))
 
-    Warns:
-        NotEquilibrated: If the first and the last half of the samples disagree.
+
+def choose_update(
+    model: Ising,
+    beta: float,
+    *,
+    chains: int = 64,
+    start: str = "random",
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int = 1,
+) -> tuple[str, dict[str, list[float]]]:
+    """The update with the most independent samples per second, and what was measured of each.
+
+    All rules that change the magnetisation take part, each with its fastest kernel and as many chains as
+    asked for. Seconds are those of the processor, and of the clock on a GPU.
+
+    Returns:
+        The name, and by name tau in sweeps and independent samples per second, of all chains together. An
+        update that was given up early has a longer tau than is stated, and a lower rate.
+
+    Example:
+        >>> from ising.lattices import chain
+        >>> sorted(choose_update(Ising(chain(8)), 0.5)[1])  # doctest: +ELLIPSIS
+        ['heat_bath', 'metropolis', ...]
     """
-    parts = list(segments)
-    if (
-        not parts
-        or [p.first for p in parts] != np.cumsum([0] + [p.spins.shape[1] for p in parts])[:-1].tolist()
-    ):
-        raise ValueError(
-            f"a run needs all its segments in order, got those starting at {[p.first for p in parts]}"
-        )
-    settings = parts[-1].settings
-    spins, energies, magnetisations = (
-        np.concatenate([getattr(p, name) for p in parts], axis=1)
-        for name in ("spins", "energies", "magnetisations")
-    )
-    drift = max(abs(halves_z(x)) for x in (energies, np.abs(magnetisations)))
-    if drift > 5:
-        warnings.warn(
-            f"the first and the last half of the samples differ by {drift:.1f} standard errors at beta = "
-            f"{settings.beta:g}; raise burn_in, or take update='wolff' or another start",
-            NotEquilibrated,
-            stacklevel=2,
-        )
-    flipped, sweeps = parts[-1].state["acceptance"]
-    provenance: dict[str, str | float | int] = {
-        "kernel": settings.kernel,
-        "device": settings.device,
-        "start": settings.start,
-        "acceptance": float(flipped / sweeps),
-        "drift": drift,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-    if settings.tau is not None:
-        provenance |= {"pilot_tau_sweeps": settings.tau, "pilot_drift": float(settings.drift or 0.0)}
-    described = {
-        name: getattr(settings, name) for name in ("model", "beta", "update", "seed", "burn_in", "thin")
-    }
-    return Run(
-        **described,
-        shape=tuple(settings.shape),
-        spins=spins,
-        energies=energies,
-        magnetisations=magnetisations,
-        provenance=provenance,
-    )
+    samplers = {}
+    for update in updates.names():
+        if not updates.conserves_magnetisation(update):
+            root = root_seed("auto", model.describe(), beta, update, int(chains), start, int(seed))
+            start_seed, run_seed = root.spawn(2)
+            spins = initial_spins(start, chains, model.lattice.n_sites, start_seed)
+            build = kernels.choose(update, model, str(device), chains)
+            samplers[update] = build(model, update, beta, spins, run_seed, device=device, threads=threads)
+    clock = time.process_time if str(device) == "cpu" else time.perf_counter
+    runners = {name: (sampler.sweep, _watch(sampler)) for name, sampler in samplers.items()}
+    found = race(runners, chains, clock)
+    measured = {name: [lap.tau, chains / lap.seconds] for name, lap in found.items()}
+    return max(measured, key=lambda name: measured[name][1]), measured
 
 
 def check_counts(**counts: int | None) -> None:
@@ -312,11 +245,17 @@ def root_seed(
     return np.random.SeedSequence(seed, spawn_key=tuple(words.tolist()))
 
 
-def initial_spins(start: str, chains: int, n_sites: int, seed: np.random.SeedSequence) -> np.ndarray:
-    """Where the chains begin, int8, ``(chains, N)``."""
+def initial_spins(
+    start: str, chains: int, n_sites: int, seed: np.random.SeedSequence, update: str = "metropolis"
+) -> np.ndarray:
+    """Where the chains begin, int8, ``(chains, N)``; at M = 0 or 1 where the update never changes it."""
     if start == "ordered":
         return np.ones((chains, n_sites), dtype=np.int8)
-    return 2 * np.random.default_rng(seed).integers(0, 2, (chains, n_sites), dtype=np.int8) - 1
+    rng = np.random.default_rng(seed)
+    if updates.conserves_magnetisation(update):
+        half_up = np.where(np.arange(n_sites) < (n_sites + 1) // 2, 1, -1).astype(np.int8)
+        return rng.permuted(np.tile(half_up, (chains, 1)), axis=1)
+    return 2 * rng.integers(0, 2, (chains, n_sites), dtype=np.int8) - 1
 
 
 def _segments(
@@ -328,10 +267,12 @@ def _segments(
     threads: int,
     resume: Segment | None,
 ) -> Iterator[Segment]:
+    if settings.update == AUTO:
+        settings = _chosen(model, settings, threads)
     decisive = (getattr(settings, name) for name in ("model", "beta", "update", "chains", "start", "seed"))
     start_seed, run_seed = root_seed("simulate", *decisive).spawn(2)
-    spins = initial_spins(settings.start, settings.chains, model.lattice.n_sites, start_seed)
-    build = kernels.choose(settings.update, model, settings.device)
+    spins = initial_spins(settings.start, settings.chains, model.lattice.n_sites, start_seed, settings.update)
+    build = kernels.choose(settings.update, model, settings.device, settings.chains)
     sampler = build(
         model, settings.update, settings.beta, spins, run_seed, device=settings.device, threads=threads
     )
@@ -342,20 +283,28 @@ def _segments(
     else:
         sampler.load(resume.state)
         acceptance = np.array(resume.state["acceptance"])
-        index, first = resume.index + 1, resume.first + resume.spins.shape[1]
+        index, first = resume.index + 1, resume.first + resume.samples
         settings = replace(resume.settings, samples=settings.samples)
     while first < settings.samples:
         n = min(length, settings.samples - first)
-        spins = np.empty((settings.chains, n, model.lattice.n_sites), dtype=np.int8)
+        bits = np.empty((settings.chains, n, -(-model.lattice.n_sites // 8)), dtype=np.uint8)
         energies, magnetisations = np.empty((2, settings.chains, n))
         for k in range(n):
             acceptance += settings.thin * np.array([sampler.sweep(settings.thin), 1.0])
-            spins[:, k] = sampler.spins()
+            bits[:, k] = sampler.bits()
             energies[:, k], magnetisations[:, k] = sampler.measure()
         state = sampler.state() | {"acceptance": acceptance.copy()}
         done = first + n == settings.samples
-        yield Segment(index, first, spins, energies, magnetisations, settings, state, done)
+        yield Segment(index, first, bits, energies, magnetisations, settings, state, done)
         index, first = index + 1, first + n
+
+
+def _chosen(model: Ising, asked: Settings, threads: int) -> Settings:
+    """The settings with an update by name."""
+    conditions = {name: getattr(asked, name) for name in ("chains", "start", "seed", "device")}
+    update, measured = choose_update(model, asked.beta, **conditions, threads=threads)
+    kernel = kernels.choose(update, model, asked.device, asked.chains).name
+    return replace(asked, update=update, kernel=kernel, measured=measured)
 
 
 def _burn_in(sampler: kernels.Sampler, settings: Settings, burn_in: int | None, thin: int | None) -> Settings:
@@ -364,12 +313,8 @@ def _burn_in(sampler: kernels.Sampler, settings: Settings, burn_in: int | None, 
         sampler.sweep(burn_in)
     if burn_in is not None and thin is not None:
         return settings
-
-    def watch() -> np.ndarray:
-        energy, magnetisation = sampler.measure()
-        return np.stack([energy, np.abs(magnetisation)])
-
-    found = pilot(sampler.sweep, watch, settings.chains)
+    sectors = updates.conserves_magnetisation(settings.update)
+    found = pilot(sampler.sweep, _watch(sampler), settings.chains, sectors=sectors)
     warn_if_unsettled(found, settings.beta)
     return replace(
         settings,
@@ -378,6 +323,16 @@ def _burn_in(sampler: kernels.Sampler, settings: Settings, burn_in: int | None, 
         tau=found.tau,
         drift=found.drift,
     )
+
+
+def _watch(sampler: kernels.Sampler) -> Callable[[], np.ndarray]:
+    """Measures E and |M| of all chains, ``(2, chains)``."""
+
+    def watch() -> np.ndarray:
+        energy, magnetisation = sampler.measure()
+        return np.stack([energy, np.abs(magnetisation)])
+
+    return watch
 
 
 def _check_resumable(asked: Settings, burn_in: int | None, thin: int | None, before: Settings) -> None:

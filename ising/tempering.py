@@ -1,4 +1,4 @@
-r"""Replica exchange (parallel tempering): one replica per temperature, neighbours swap configurations.
+r"""Replica exchange (parallel tempering): one replica per temperature, neighbours swap temperatures.
 
 After every sweep the pairs (0, 1), (2, 3), … or, in turn, (1, 2), (3, 4), … are swapped with probability
 
@@ -15,13 +15,19 @@ References:
 import math
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.special import log_ndtr
+from scipy.stats import norm
 
 from . import kernels, updates
 from .equilibrium import Pilot, pilot, warn_if_unsettled
+from .kernels.exchange import Exchanges, Packed
+from .kernels.lanes import LANES
 from .model import Ising, check_beta
 from .run import Run
 from .simulate import check_counts, check_device, check_start, initial_spins, root_seed
@@ -35,21 +41,29 @@ class Ladder:
         runs: One run per temperature, in the order of the betas. Sample k of chain c of all runs was taken at
             the same time from one ladder, so the runs are independent across chains, not across temperatures.
         exchange_rates: Accepted fraction of the swaps between neighbours, shape ``(temperatures - 1,)``. A
-            rate below about 0.1 is a gap: put a temperature in between.
+            rate below about 0.1 is a gap: put a temperature in between, or see :func:`spaced`.
         round_trips: How often a configuration went from the first temperature to the last and back, all
             ladders together. Few round trips mean that the ladder does not help.
         sweeps: Sweeps over which the two were counted.
+        state: All that ``resume`` needs; plain arrays, which ``numpy.savez`` can keep.
     """
 
     runs: list[Run]
     exchange_rates: np.ndarray
     round_trips: int
     sweeps: int
+    state: dict[str, np.ndarray] = field(repr=False)
+
+    @property
+    def round_trip_time(self) -> float:
+        """Sweeps that one replica needs for a round trip, on average; infinite if there was none."""
+        replicas = len(self.runs) * self.runs[0].chains
+        return self.sweeps * replicas / self.round_trips if self.round_trips else math.inf
 
 
 def simulate(
     model: Ising,
-    betas: list[float],
+    betas: Sequence[float],
     samples: int,
     *,
     update: str = "metropolis",
@@ -60,12 +74,13 @@ def simulate(
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
+    resume: Ladder | None = None,
 ) -> Ladder:
     """Draws ``chains * samples`` configurations at every temperature.
 
     Arguments:
         model: The Hamiltonian.
-        betas: Inverse temperatures, rising or falling.
+        betas: Inverse temperatures, rising or falling; :func:`spaced` finds good ones.
         samples: Samples per ladder and temperature.
         update: An update rule of :mod:`ising.updates`, applied once between exchanges.
         burn_in: Sweeps before the first sample; by default a pilot decides, see :mod:`ising.simulate`.
@@ -74,7 +89,9 @@ def simulate(
         start: ``random`` or ``ordered``.
         seed: The same seed and settings give the same spins; see :func:`ising.simulate.root_seed`.
         device: ``cpu`` or ``cuda``.
-        threads: Used where there are enough chains; the spins do not depend on it.
+        threads: Used where there are enough ladders; the spins do not depend on it.
+        resume: What an earlier call with the same arguments returned, to go on after it: the new ladder has
+            the next samples, as if it had never stopped.
 
     Warns:
         NotEquilibrated: If the pilot gave up.
@@ -94,13 +111,17 @@ def simulate(
         raise ValueError(f"betas must rise or fall from one to the next, got {list(betas)}; sort them")
     replicas = Replicas(model, betas, update, chains, start, seed, device, threads)
     found = None
-    if burn_in:
-        replicas.sweep(burn_in)
-    if burn_in is None or thin is None:
-        found = pilot(replicas.sweep, replicas.watch, chains)
-        warn_if_unsettled(found, f"{min(betas):g} to {max(betas):g}")
-        burn_in = (burn_in or 0) + found.sweeps
-        thin = thin or max(1, math.ceil(2 * found.tau))
+    if resume is not None:
+        burn_in, thin = resume.runs[0].burn_in, resume.runs[0].thin
+        replicas.load(resume.state)
+    else:
+        if burn_in:
+            replicas.sweep(burn_in)
+        if burn_in is None or thin is None:
+            found = pilot(replicas.sweep, replicas.watch, chains)
+            warn_if_unsettled(found, f"{min(betas):g} to {max(betas):g}")
+            burn_in = (burn_in or 0) + found.sweeps
+            thin = thin or max(1, math.ceil(2 * found.tau))
     replicas.restart_counts()
 
     spins = np.empty((len(betas), chains, samples, model.lattice.n_sites), dtype=np.int8)
@@ -115,16 +136,86 @@ def simulate(
         Run(*described, float(beta), update, int(seed), burn_in or 0, thin, s, E, M, dict(provenance))
         for beta, s, E, M in zip(betas, spins, energies, magnetisations, strict=True)
     ]
-    return Ladder(runs, replicas.exchange_rates, replicas.round_trips, samples * thin)
+    return Ladder(runs, replicas.exchange_rates, replicas.round_trips, samples * thin, replicas.state())
+
+
+def spaced(
+    model: Ising, first: float, last: float, *, rate: float = 0.4, update: str = "metropolis", seed: int = 0
+) -> list[float]:
+    r"""Inverse temperatures between two ends whose neighbours all swap at about the same rate.
+
+    A pilot ladder measures the mean and the variance of E. Between two temperatures with normal laws of E,
+
+    .. math:: P = \langle \min(1, e^{\Delta\beta\, \Delta E}) \rangle
+
+    is known in closed form; each next temperature is put where it equals ``rate``, and the rest of the way
+    is shared so that the last one is met.
+
+    Arguments:
+        first: One end.
+        last: The other end.
+        rate: Between 0.2 and 0.4 a walker travels fastest (Kone and Kofke, 2005).
+
+    Example:
+        >>> from ising.lattices import square
+        >>> betas = spaced(Ising(square(8)), 0.55, 0.3, rate=0.4)
+        >>> betas[0], betas[-1], 3 <= len(betas) <= 8
+        (0.55, 0.3, True)
+
+    References:
+        | Selection of temperature intervals for parallel-tempering simulations (Kone and Kofke, 2005)
+    """
+    check_beta(first)
+    check_beta(last)
+    if first == last:
+        raise ValueError(f"the two ends of a ladder must differ, got beta = {first:g} twice")
+    if not 0 < rate < 1:
+        raise ValueError(f"rate must be between 0 and 1, got {rate}")
+    grid = np.linspace(first, last, 24)
+    pilots = simulate(model, grid.tolist(), 400, update=update, burn_in=400, thin=2, chains=21, seed=seed)
+    mean = np.array([run.energies.mean() for run in pilots.runs])
+    variance = np.array([run.energies.var() for run in pilots.runs])
+    order = np.argsort(grid)
+
+    def exchanged(a: float, b: float) -> float:
+        moments = [np.interp([a, b], grid[order], values[order]) for values in (mean, variance)]
+        return _swap_rate(a, b, *moments[0], *moments[1])
+
+    def reach(target: float) -> list[float]:
+        """Temperatures from the first on, as long as they are needed, at this rate."""
+        betas = [first]
+        while exchanged(betas[-1], last) < target:
+            near, far = betas[-1], last
+            for _ in range(50):
+                middle = (near + far) / 2
+                near, far = (middle, far) if exchanged(betas[-1], middle) > target else (near, middle)
+            betas.append(near)
+        return [*betas, last]
+
+    count = len(reach(rate))
+    low, high = rate, 1.0  # the highest rate that takes no more temperatures
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if len(reach(middle)) <= count else (low, middle)
+    return [float(beta) for beta in reach(low)]
+
+
+def _swap_rate(a: float, b: float, mean_a: float, mean_b: float, var_a: float, var_b: float) -> float:
+    """Mean of min(1, e^x) for x = (a - b)(E_a - E_b), normal."""
+    mean, spread = (a - b) * (mean_a - mean_b), abs(a - b) * math.sqrt(var_a + var_b)
+    if spread == 0:
+        return math.exp(min(mean, 0.0))
+    beyond = math.exp(mean + spread**2 / 2 + log_ndtr(-mean / spread - spread))
+    return float(norm.cdf(mean / spread) + beyond)
 
 
 class Replicas:
-    """All ladders at once. Chain ``t * width + l`` of the sampler is ladder l at temperature t."""
+    """All ladders at once, in blocks that share a sampler. Chain ``l * T + w`` is walker w of ladder l."""
 
     def __init__(
         self,
         model: Ising,
-        betas: list[float],
+        betas: Sequence[float],
         update: str,
         ladders: int,
         start: str,
@@ -133,91 +224,118 @@ class Replicas:
         threads: int,
     ):
         updates.get(update)
-        form = kernels.choose(update, model, device)
-        self._ladders, self._temperatures, self._betas = (
-            ladders,
-            len(betas),
-            np.array(betas, dtype=np.float64),
-        )
-        # a word of the multi-spin kernel has one temperature: fill it up with ladders nobody looks at
-        self._width = -(-ladders // kernels.LANES) * kernels.LANES if form is kernels.Multispin else ladders
+        self._betas, self._threads = np.array(betas, dtype=np.float64), threads
         root = root_seed(
             "tempering", model.describe(), self._betas.tolist(), update, int(ladders), start, int(seed)
         )
-        start_seed, run_seed, exchange_seed = root.spawn(3)
-        spins = initial_spins(start, len(betas) * self._width, model.lattice.n_sites, start_seed)
-        per_chain = np.repeat(self._betas, self._width)
-        self.sampler = form(model, update, per_chain, spins, run_seed, device=device, threads=threads)
-        self._rng, self._parity = np.random.default_rng(exchange_seed), 0
-        self._walkers = np.repeat(np.arange(len(betas)), self._width).reshape(len(betas), self._width)
-        self.restart_counts()
+        together = max(1, LANES // len(betas))
+        sizes = [min(together, ladders - first) for first in range(0, ladders, together)]
+        seeds = root.spawn(3 * len(sizes))
+        self.blocks = []
+        for k, size in enumerate(sizes):
+            start_seed, run_seed, exchange_seed = seeds[3 * k : 3 * k + 3]
+            spins = initial_spins(start, size * len(betas), model.lattice.n_sites, start_seed, update)
+            exchanges = Exchanges(self._betas, size, exchange_seed)
+            form = kernels.choose(update, model, device, len(spins))
+            if form is kernels.Triton:  # it has one temperature per word
+                form = kernels.Plain
+            sampler = form(model, update, self._betas[exchanges.place], spins, run_seed, device=device)
+            self.blocks.append(Block(sampler, exchanges))
 
     def restart_counts(self) -> None:
-        self._swaps = np.zeros((2, max(self._temperatures - 1, 0)))  # accepted and proposed
-        self.round_trips = 0
-        # by ladder and walker: whether it was at the first temperature, and then at the last
-        self._departed, self._returning = np.zeros((2, self._width, self._temperatures), dtype=bool)
-        self._departed[np.arange(self._width), self._walkers[0]] = True
+        for block in self.blocks:
+            block.exchanges.restart_counts()
 
     @property
     def exchange_rates(self) -> np.ndarray:
-        accepted, proposed = self._swaps
+        accepted, proposed = sum(block.exchanges.swaps for block in self.blocks)
         return accepted / np.maximum(proposed, 1)
+
+    @property
+    def round_trips(self) -> int:
+        return sum(block.exchanges.trips for block in self.blocks)
+
+    @property
+    def kernel(self) -> str:
+        return self.blocks[0].sampler.name
 
     def sweep(self, n: int) -> None:
         """Repeats n times: one sweep of every replica, then one round of exchanges."""
-        for _ in range(n):
-            self.sampler.sweep(1)
-            self._exchange()
+        if self._threads == 1 or len(self.blocks) == 1:
+            for block in self.blocks:
+                block.sweep(n)
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                list(pool.map(lambda block: block.sweep(n), self.blocks))
 
     def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Spins, total energies and total magnetisations by temperature and ladder."""
-        energy, magnetisation = (self._by_temperature(x) for x in self.sampler.measure())
-        return self._by_temperature(self.sampler.spins()), energy, magnetisation
+        parts = [block.sample() for block in self.blocks]
+        spins, energy, magnetisation = (np.concatenate(x, axis=1) for x in zip(*parts, strict=True))
+        return spins, energy, magnetisation
 
     def watch(self) -> np.ndarray:
         """Energies and absolute magnetisations of all temperatures, ``(2 * temperatures, ladders)``."""
-        energy, magnetisation = (self._by_temperature(x) for x in self.sampler.measure())
+        measured = [block.by_temperature(x) for block in self.blocks for x in block.sampler.measure()]
+        energy, magnetisation = np.concatenate(measured[::2], axis=1), np.concatenate(measured[1::2], axis=1)
         return np.concatenate([energy, np.abs(magnetisation)])
 
-    def _by_temperature(self, x: np.ndarray) -> np.ndarray:
-        return x.reshape(self._temperatures, self._width, *x.shape[1:])[:, : self._ladders]
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            f"{k}/{part}/{name}": array
+            for k, block in enumerate(self.blocks)
+            for part in ("sampler", "exchanges")
+            for name, array in getattr(block, part).state().items()
+        }
 
-    def _exchange(self) -> None:
-        lower = np.arange(self._parity, self._temperatures - 1, 2)
-        self._parity = 1 - self._parity
-        if not len(lower):
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        for k, block in enumerate(self.blocks):
+            for part in ("sampler", "exchanges"):
+                head = f"{k}/{part}/"
+                saved = {name.removeprefix(head): x for name, x in state.items() if name.startswith(head)}
+                if not saved:
+                    raise ValueError("cannot resume: the ladder was made with other arguments; repeat those")
+                getattr(block, part).load(saved)
+            block.sampler.set_beta(self._betas[block.exchanges.place])
+
+
+class Block:
+    """Some ladders, the sampler of their chains, and their places."""
+
+    def __init__(self, sampler: kernels.Sampler, exchanges: Exchanges):
+        self.sampler, self.exchanges = sampler, exchanges
+        self._packed = Packed(sampler, exchanges) if isinstance(sampler, kernels.Multispin) else None
+
+    def sweep(self, n: int) -> None:
+        if self._packed is not None:
+            self._packed.sweep(n)
             return
-        energy = self.sampler.measure()[0].reshape(self._temperatures, self._width)
-        upper, gap = lower + 1, self._betas[lower] - self._betas[lower + 1]
-        gain = gap[:, None] * (energy[lower] - energy[upper])
-        swap = self._rng.random(gain.shape) < np.exp(np.minimum(gain, 0))
-        pair, ladder = swap.nonzero()
-        self.sampler.exchange(lower[pair] * self._width + ladder, upper[pair] * self._width + ladder)
-        self._swaps[:, lower] += swap[:, : self._ladders].sum(1), np.full(len(lower), self._ladders)
-        self._follow(lower, upper, swap)
+        for _ in range(n):
+            self.sampler.sweep(1)
+            self.exchanges.propose(self.sampler.measure()[0])
+            self.sampler.set_beta(self.exchanges.betas[self.exchanges.place])
 
-    def _follow(self, lower: np.ndarray, upper: np.ndarray, swap: np.ndarray) -> None:
-        """Keeps track of which walker is where, and of those back at the first temperature from the last."""
-        walkers, ladders = self._walkers, np.arange(self._width)
-        walkers[lower], walkers[upper] = (
-            np.where(swap, walkers[upper], walkers[lower]),
-            np.where(swap, walkers[lower], walkers[upper]),
+    def by_temperature(self, x: np.ndarray) -> np.ndarray:
+        """``(chains, ...)`` to ``(temperatures, ladders, ...)``."""
+        ladders, n = self.exchanges.walkers.shape
+        chains = self.exchanges.walkers + n * np.arange(ladders)[:, None]
+        return x[chains.T]
+
+    def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        energy, magnetisation = self.sampler.measure()
+        spins, energy, magnetisation = (
+            self.by_temperature(x) for x in (self.sampler.spins(), energy, magnetisation)
         )
-        home = self._returning[ladders, walkers[0]]
-        self.round_trips += int(home[: self._ladders].sum())
-        self._returning[ladders, walkers[0]] = False
-        self._departed[ladders, walkers[0]] = True
-        self._returning[ladders, walkers[-1]] = self._departed[ladders, walkers[-1]]
+        return spins, energy, magnetisation
 
 
 def _provenance(
-    replicas: Replicas, betas: list[float], device: str, start: str, found: Pilot | None
+    replicas: Replicas, betas: Sequence[float], device: str, start: str, found: Pilot | None
 ) -> dict[str, str | float | int]:
     versions = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
     measured = {} if found is None else {"pilot_tau_sweeps": found.tau, "pilot_drift": found.drift}
     return {
-        "kernel": replicas.sampler.name,
+        "kernel": replicas.kernel,
         "device": device,
         "start": start,
         "replica_exchange_betas": ", ".join(f"{beta:g}" for beta in betas),

@@ -115,7 +115,7 @@ def against_boltzmann(
         symbols=_symbols(),
         exact=exact.known(target, beta),
         joint=None if reference is None else divergence.joint(_means(own), _means(reference)),
-        noise_floor=None if run is None or len(run.spins) < 2 else noise_floor(run),
+        noise_floor=None if run is None or run.chains < 2 else noise_floor(run),
         provenance={"comparison_seed": seed}
         | ({} if held_out is None else {"held_out": list(held_out)})
         | _provenance(run),
@@ -151,7 +151,7 @@ def against_samples(
 
 def noise_floor(run: Run) -> Comparison:
     """The first half of the chains of a run as if it were a model of the second: what chance alone does."""
-    chains = len(run.spins)
+    chains = run.chains
     if chains < 2:
         raise ValueError(
             f"the noise floor sets one half of the chains against the other, so it needs 2, got {chains}; "
@@ -271,13 +271,13 @@ def _only(run: Run, held_out: Sequence[int] | None) -> Run:
     """The run reduced to some of its chains."""
     if held_out is None:
         return run
-    if len(held_out) == 0 or min(held_out) < 0 or max(held_out) >= len(run.spins):
+    if len(held_out) == 0 or min(held_out) < 0 or max(held_out) >= run.chains:
         raise ValueError(
-            f"held_out must name some of the {len(run.spins)} chains of the run by number, got {held_out}"
+            f"held_out must name some of the {run.chains} chains of the run by number, got {held_out}"
         )
     kept = list(held_out)
     return replace(
-        run, spins=run.spins[kept], energies=run.energies[kept], magnetisations=run.magnetisations[kept]
+        run, bits=run.bits[kept], energies=run.energies[kept], magnetisations=run.magnetisations[kept]
     )
 
 

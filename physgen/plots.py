@@ -254,6 +254,32 @@ def training(ax: Axes, records: Mapping[str, Sequence[Record]], metric: str) -> 
     return ax
 
 
+def density_of_states(
+    figure: Figure,
+    energies: np.ndarray,
+    ln_g: np.ndarray,
+    error: np.ndarray,
+    n_sites: int,
+    exact: np.ndarray | None = None,
+) -> Figure:
+    """Logarithm of g(E) per site; beneath, the distance of ln g from the exact one, or else its error."""
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
+    x = energies / n_sites
+    if exact is not None:
+        above.plot(x, exact / n_sites, color=EXACT, linewidth=1.2, label="exact")
+    above.plot(x, ln_g / n_sites, ".", color=PALETTE[0], markersize=3, label="Wang–Landau")
+    above.set_ylabel("ln g(E) / N  (nats)")
+    above.legend(fontsize="small", frameon=False)
+    if exact is None:
+        below.plot(x, error, ".", color=PALETTE[0], markersize=3)
+    else:
+        below.axhline(0, color=EXACT, linewidth=1.2)
+        below.errorbar(x, ln_g - exact, error, fmt=".", color=PALETTE[0], markersize=3, linewidth=0.6)
+    below.set_ylabel("error of ln g" if exact is None else "ln g − exact")
+    below.set_xlabel("energy per site E / N")
+    return figure
+
+
 def _by_label(comparisons: Mapping[str, Comparison]) -> dict[str, list[Comparison]]:
     """All temperatures of each model, in rising order."""
     found: dict[str, list[Comparison]] = {}

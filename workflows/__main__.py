@@ -3,11 +3,14 @@
 import ast
 import logging
 import os
+import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from workflows._warnings import show_warnings_as_lines
 
@@ -29,6 +32,14 @@ def documented(module: Path) -> tuple[str, str]:
     return first, rest
 
 
+def exactly(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Converts as usual, but a whole number must be written as one: the usual way rounds 16.5 to 16."""
+    for token in tokens:
+        if int in (kind, *get_args(kind)) and not re.fullmatch(r"[+-]?[0-9]+", token.value):
+            raise ValueError(f"{token.value!r} is not a whole number")
+    return convert(kind, tokens)
+
+
 def build_app() -> App:
     app = App(
         name="physgen",
@@ -39,6 +50,7 @@ def build_app() -> App:
         default_parameter=Parameter(
             consume_multiple=True,
             negative_iterable=(),
+            converter=exactly,
             name_transform=lambda name: name.replace("_", "-"),
             show_default=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value,
         ),

@@ -6,10 +6,16 @@ configurations are nearly independent. Every finished block is safe on disk at
 once: after Ctrl-C or a crash the same command continues where it stopped, with
 the same bytes as an uninterrupted run.
 
+Many chains are faster than long ones: kernels that work on bits move 512 chains
+at once. --update auto measures which update gives the most independent samples
+per second here; which one it took is in the file, and naming it gives the same
+bytes again.
+
 Example:
 
   physgen simulate --L 16 --temperature 1.8 2.269 3.0 --out data/square16.h5
   physgen simulate --lattice cubic --L 8 --beta 0.2216 --out data/cubic8.h5
+  physgen simulate --L 64 --temperature 2.269185 --update auto --chains 512
 """
 
 import dataclasses
@@ -20,6 +26,7 @@ import os
 import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +34,8 @@ from typing import Any, Literal
 import numpy as np
 from cyclopts import Parameter
 
-from ising import Ising, lattices, stats, store
-from ising.simulate import SEGMENT_BYTES, Segment, stream
+from ising import Ising, lattices, stats, store, updates
+from ising.simulate import AUTO, Segment, segment_length, stream
 from workflows._common import betas_of, check_counts, pick_device, progress_bar, provenance
 
 log = logging.getLogger("physgen.simulate")
@@ -39,8 +46,8 @@ log = logging.getLogger("physgen.simulate")
 class Config:
     """Options of ``physgen simulate``."""
 
-    lattice: str = "square"
-    """chain, square, rectangular, triangular, honeycomb or cubic."""
+    lattice: Literal[tuple(sorted(lattices.REGISTRY))] = "square"  # type: ignore[valid-type]
+    """Where the spins sit."""
     L: tuple[int, ...] = (16,)
     """Side in sites; two numbers for a rectangular lattice."""
     boundary: tuple[Literal["periodic", "open"], ...] = ("periodic",)
@@ -53,12 +60,12 @@ class Config:
     """Coupling of every bond, an energy; J > 0 is the ferromagnet."""
     h: float = 0.0
     """Field on every site, an energy."""
-    update: str = "metropolis"
-    """metropolis, heat_bath or wolff."""
+    update: Literal[(AUTO, *updates.names())] = "metropolis"  # type: ignore[valid-type]
+    """How the spins move; auto takes what a measurement finds fastest."""
     samples: int = 1000
     """Configurations stored per chain and temperature."""
     chains: int = 64
-    """Independent chains per temperature."""
+    """Independent chains per temperature; multiples of 512 are fastest."""
     burn_in: int | None = None
     """Sweeps discarded at the start; measured if not given."""
     thin: int | None = None
@@ -157,28 +164,60 @@ def simulate_one(
     """One temperature, from where the journal stands; ``show`` draws the progress."""
     last = journal.last(key)
     if last is not None:
-        log.info("T = %.4g: %d samples are there already", 1 / beta, last.first + last.spins.shape[1])
-    if last is not None and last.done:
-        show(completed=options["samples"], note="")
-        return
-    if last is not None:
-        show(completed=last.first + last.spins.shape[1], note="")
-    segment = max(
-        1, min(options["samples"] // 10, SEGMENT_BYTES // (options["chains"] * model.lattice.n_sites))
+        there = last.first + last.samples
+        log.info("T = %.4g: %d samples per chain are there already", 1 / beta, there)
+        show(completed=there, note="")
+        if last.done:
+            return
+    length = segment_length(options["chains"], model.lattice.n_sites)
+    length = max(1, min(options["samples"] // 10, length))
+    progress = Progress()
+    for part in stream(model, beta=beta, **options, segment=length, resume=last):
+        if part.settings.measured and not progress.rows:
+            log.info("T = %.4g: %s", 1 / beta, _choice(part))
+        journal.write(key, part, seconds=progress.seconds())
+        show(completed=part.first + part.samples, note=progress.after(part))
+
+
+class Progress:
+    """Rate, autocorrelation time and independent samples so far, of the energy of a few chains."""
+
+    WINDOW, CHAINS = 2**16, 16  # energies, and chains they are of
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.rows: deque[np.ndarray] = deque()
+
+    def seconds(self) -> float:
+        """Since the last segment."""
+        return time.perf_counter() - self.began
+
+    def after(self, part: Segment) -> str:
+        self.rows.append(part.energies[: self.CHAINS].copy())
+        while sum(row.size for row in self.rows) - self.rows[0].size > self.WINDOW:
+            self.rows.popleft()
+        tau = stats.tau_int(np.concatenate(self.rows, axis=1))
+        chains, rate = len(part.bits), part.energies.size / self.seconds()
+        independent = chains * (part.first + part.samples) / (2 * tau)
+        self.began = time.perf_counter()
+        sweeps = tau * part.settings.thin
+        return f"{_short(rate)} samples/s  tau {sweeps:.3g} sweeps  ESS {_short(independent)}"
+
+
+def _short(count: float) -> str:
+    """A count in three digits.
+
+    Example:
+        >>> _short(131_072), _short(512)
+        ('131k', '512')
+    """
+    power = 0 if count < 1000 else min(3, int(math.log10(count)) // 3)
+    return f"{count / 1000**power:.3g}{' kMG'[power].strip()}"
+
+
+def _choice(part: Segment) -> str:
+    """What was measured, the best first."""
+    measured = sorted(part.settings.measured.items(), key=lambda item: -item[1][1])
+    return "independent samples/s: " + ", ".join(
+        f"{update} {_short(rate)} (tau {tau:.3g} sweeps)" for update, (tau, rate) in measured
     )
-    begin = time.perf_counter()
-    energies: list[np.ndarray] = []
-    for part in stream(model, beta=beta, **options, segment=segment, resume=last):
-        journal.write(key, part, seconds=time.perf_counter() - begin)
-        energies.append(part.energies)
-        show(completed=part.first + part.spins.shape[1], note=_status(part, energies, begin))
-        begin = time.perf_counter()
-
-
-def _status(part: Segment, energies: list[np.ndarray], begin: float) -> str:
-    """Rate, autocorrelation time and independent samples so far, of the energy."""
-    series = np.concatenate(energies, axis=1)
-    tau = stats.tau_int(series)
-    rate = part.settings.thin * part.spins.size / (time.perf_counter() - begin) / 1e6
-    sweeps, independent = tau * part.settings.thin, series.size / (2 * tau)
-    return f"{rate:.3g} M updates/s  tau {sweeps:.3g} sweeps  ESS {independent:.0f}"

@@ -17,6 +17,14 @@ from .infinite import (
     yang_magnetisation,
 )
 from .kaufman import kaufman_energy, kaufman_log_z, kaufman_specific_heat
+from .potts import (
+    potts_boltzmann,
+    potts_chain_log_z,
+    potts_critical_beta,
+    potts_critical_energy,
+    potts_observables,
+    potts_states,
+)
 from .strip import strip_log_z, strip_magnetisation
 
 __all__ = [
@@ -42,6 +50,12 @@ __all__ = [
     "onsager_energy",
     "onsager_log_z",
     "onsager_specific_heat",
+    "potts_boltzmann",
+    "potts_chain_log_z",
+    "potts_critical_beta",
+    "potts_critical_energy",
+    "potts_observables",
+    "potts_states",
     "states",
     "strip_log_z",
     "strip_magnetisation",

@@ -10,11 +10,14 @@ from typing import Protocol
 import numpy as np
 
 from ..model import Ising
-from .multispin import LANES, Multispin
+from .clusters import SwendsenWang, Wolff
+from .gpu import Triton
+from .kawasaki import Kawasaki
+from .multispin import Multispin
+from .parallel_wolff import ParallelWolff
 from .plain import Plain
-from .wolff import Wolff
 
-__all__ = ["LANES", "Multispin", "Plain", "Sampler", "Wolff", "choose"]
+__all__ = ["Kawasaki", "Multispin", "Plain", "Sampler", "SwendsenWang", "Triton", "Wolff", "choose"]
 
 
 class Sampler(Protocol):
@@ -46,14 +49,14 @@ class Sampler(Protocol):
     def spins(self) -> np.ndarray:
         """The configurations, int8, ``(chains, N)``."""
 
+    def bits(self) -> np.ndarray:
+        """The configurations as they are stored, uint8, ``(chains, ceil(N/8))``, see :mod:`.bits`."""
+
     def measure(self) -> tuple[np.ndarray, np.ndarray]:
         """Total energy and magnetisation of every chain, float64, ``(chains,)`` each."""
 
     def set_beta(self, beta: float | np.ndarray) -> None:
         """Changes the inverse temperature: one number, or one per chain."""
-
-    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
-        """Swaps the configurations of the chains ``a[k]`` and ``b[k]``; no chain may occur twice."""
 
     def state(self) -> dict[str, np.ndarray]:
         """All that :meth:`load` needs to go on as if nothing had happened."""
@@ -62,9 +65,11 @@ class Sampler(Protocol):
         """Takes over a :meth:`state` of a sampler constructed alike."""
 
 
-def choose(update: str, model: Ising, device: str) -> type[Sampler]:
-    """The fastest sampler for this update, Hamiltonian and device."""
-    for fast in (Multispin, Wolff):
+def choose(update: str, model: Ising, device: str, chains: int) -> type[Sampler]:
+    """The fastest sampler for this update, Hamiltonian, device and number of chains."""
+    if ParallelWolff.covers(update, model, device, chains):
+        return ParallelWolff
+    for fast in (Multispin, Triton, Wolff, SwendsenWang, Kawasaki):
         if fast.covers(update, model, device):
             return fast
     return Plain

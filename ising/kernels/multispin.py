@@ -1,35 +1,40 @@
-r"""Metropolis and heat bath with one machine word per site and one bit per chain.
+r"""Metropolis and heat bath for 512 lanes at a time: one row of bits per site, one bit per chain or tile.
 
 Covers uniform :math:`|J|` (each bond of either sign), uniform h and up to seven neighbours. Every spin of
-every chain gets its own random decision, by the law of :mod:`ising.updates`, in the same order of sites.
+every chain gets its own random decision, by the law of :mod:`ising.updates`, colour by colour.
 
-A spin flips with a probability p that depends only on its own sign and on how many of its bonds are
-unsatisfied. That number is added up in three bit planes for 64 chains at once. The uniform number u and p are
-then compared digit by digit, from the most significant: the first binary digit that differs decides, and the
-digits of u are random words. Half of the chains are decided by each digit, so twelve digits and a rare rest
-compare all 64 of them: the resolution of p is :math:`2^{-64}`.
+A spin flips with a probability that depends only on its own sign and on how many of its bonds are
+unsatisfied. That number is added up in three bits of binary, for all lanes of a row at once; it is the case
+in which :mod:`ising.kernels.chances` decides, to :math:`2^{-64}`. The temperature may differ between lanes.
 
 References:
     | Multi-spin coding for a lattice of spins (Jacobs and Rebbi, 1981)
     | A fast algorithm for the Monte Carlo simulation of Ising models (Bhanot, Duke and Salvador, 1986)
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import int64, uint64
 
 from ..model import Ising
 from ..updates.metropolis import LAZINESS
-from .xoshiro import inline, jit, step, streams
+from . import tiles
+from .chances import ANSWER, CERTAIN, GROUP, SCRATCH, begin, digit, digits, finish
+from .lanes import FLIP_AND, MAJORITY, WORDS, XOR3, aligned, load, logic, ones, splat, store
+from .shishua import draw, streams
+from .tally import lane_counts, tally
+from .xoshiro import bare, inline, jit
 
-LANES = 64  # chains in a word
-GROUP = 16  # words swept together: enough for the vector units, few enough for the cache
 ALL, NONE = np.uint64(2**64 - 1), np.uint64(0)
+NO_SIGNS = np.empty(0, dtype=np.uint64)
+
+if LAZINESS != CERTAIN:
+    raise AssertionError("a certain flip is decided by four digits, so it must have the probability 15/16")
 
 
 class Multispin:
-    """See :class:`ising.kernels.Sampler`; ``beta`` may differ between words, not within one."""
+    """See :class:`ising.kernels.Sampler`. What it is made of is for :mod:`ising.kernels.exchange` to use."""
 
     name = "multispin"
 
@@ -51,85 +56,86 @@ class Multispin:
         device: str = "cpu",  # noqa: ARG002
         threads: int = 1,
     ):
-        self._chains, self._threads = len(spins), threads
-        self._flip_probability = FLIP_PROBABILITY[update]
-        self._J = float(model.bond_couplings.abs().max()) if len(model.lattice.edges) else 0.0
-        self._h = float(model.site_fields[0])
-        order = np.concatenate([colour.numpy() for colour in model.lattice.colour_classes])
-        neighbours = model.lattice.neighbours[0].numpy()
-        against = np.where(model.neighbour_couplings.numpy() < 0, ALL, NONE)
-        self._degrees, kind = np.unique(model.lattice.degree.numpy(), return_inverse=True)
-        self._lattice = order, neighbours, against, kind
-        self._edges = model.lattice.edges.numpy(), np.where(model.bond_couplings.numpy() < 0, ALL, NONE)
-        words = -(-self._chains // LANES)
-        self._rng = streams(seed, words)
-        self._bits = _pack(spins, words)
-        self._used = np.full(words, ALL)  # the lanes that are chains
-        self._used[-1] >>= np.uint64(words * LANES - self._chains)
+        self.n_sites, self._threads = model.lattice.n_sites, threads
+        self.layout = tiles.best(model, len(spins))
+        self.J = float(model.bond_couplings.abs().max()) if len(model.lattice.edges) else 0.0
+        self.h, self.bonds = float(model.site_fields[0]), len(model.lattice.edges)
+        degree = (self.layout.neighbours != tiles.NOWHERE).sum(1)
+        self.law = Law(update, self.J, self.h, np.unique(degree))
+        self.schedule = _schedule(self.layout, degree)
+        self.ends = _ends(self.layout)
+        self.used, self.scratch = self.layout.used, aligned((self.layout.columns, SCRATCH, WORDS))
+        self.rng = streams(seed, self.layout.columns)
+        extra = len(self.layout.ghosts) + 2  # one takes what is written beyond the last site, one is zero
+        self.rows = aligned((self.layout.columns, self.layout.rows + extra, WORDS))
+        self._fill(self.layout.pack(spins))
+        self.signed = bool(self.layout.against.any())
+        self.form = (0,) * (self.law.cases.bit_length() - 1), self.law.by_spin, (0,) * self.signed
         self.set_beta(beta)
 
     def sweep(self, n: int) -> float:
         """The flipped fraction is that of the last sweep."""
-        self._run(n - 1)
-        before = self._bits.copy()
-        self._run(1)
-        flipped = (self._bits ^ before) & self._used
-        return float(np.bitwise_count(flipped).sum()) / (self._chains * len(before))
+        self._over_columns(
+            lambda column: sweep_column(
+                *self.form,
+                True,
+                self.rows[column],
+                self.rng[column],
+                self.used[column : column + 1],
+                self.scratch[column],
+                GROUP,
+                n,
+                *self.schedule,
+                self.law.certain,
+                self._rare,
+                self._chances[column % len(self._chances)],
+            )
+        )
+        return int(self.scratch[:, 0].sum()) / (self.layout.chains * self.n_sites)
+
+    def bits(self) -> np.ndarray:
+        return self.layout.unpack(self.rows[:, : self.layout.rows])
 
     def spins(self) -> np.ndarray:
-        return _unpack(self._bits, self._chains)
+        return tiles.bits.unpack(self.bits(), self.n_sites)
 
     def measure(self) -> tuple[np.ndarray, np.ndarray]:
-        edges, against = self._edges
-        unsatisfied, up = _count(self._bits, edges, against)
-        magnetisation = 2.0 * up[: self._chains] - len(self._bits)
-        energy = -self._J * (len(edges) - 2.0 * unsatisfied[: self._chains]) - self._h * magnetisation
-        return energy, magnetisation
+        ends, sites = self.ends
+        counted = self._over_columns(
+            lambda column: (tally(self.rows[column], *ends), tally(self.rows[column], *sites))
+        )
+        unsatisfied, up = (
+            self.layout.per_chain(lane_counts(np.stack(x))) for x in zip(*counted, strict=True)
+        )
+        magnetisation = 2.0 * up - self.n_sites
+        return -self.J * (self.bonds - 2.0 * unsatisfied) - self.h * magnetisation, magnetisation
 
     def set_beta(self, beta: float | np.ndarray) -> None:
-        words = self._bits.shape[1]
-        per_chain = np.broadcast_to(np.asarray(beta, dtype=np.float64), (self._chains,))
-        per_word = per_chain[::LANES]
-        if (np.repeat(per_word, LANES)[: self._chains] != per_chain).any():
-            raise ValueError(f"beta must be the same for each {LANES} consecutive chains; reorder the chains")
-        unsatisfied = np.arange(8).reshape(8, 1)
-        law = np.empty((len(self._degrees), 2, 8, words))  # by degree, own spin, unsatisfied bonds, word
-        for law_of_degree, degree in zip(law, self._degrees, strict=True):
-            for up in (0, 1):
-                cost = 2 * self._J * (degree - 2 * unsatisfied) + 2 * self._h * (2 * up - 1)
-                law_of_degree[up] = self._flip_probability(per_word * cost)
-        self._law = _grouped(law, by_spin=self._h != 0)
-
-    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
-        """Swaps the configurations of chains ``a[k]`` and ``b[k]``, which sit in equal lanes of two words."""
-        mask = np.zeros(self._bits.shape[1], dtype=np.uint64)
-        partner = np.arange(len(mask))
-        np.bitwise_or.at(mask, a // LANES, np.uint64(1) << (a % LANES).astype(np.uint64))
-        partner[a // LANES] = b // LANES
-        changed = np.flatnonzero(mask)
-        difference = (self._bits[:, changed] ^ self._bits[:, partner[changed]]) & mask[changed]
-        self._bits[:, changed] ^= difference
-        self._bits[:, partner[changed]] ^= difference
+        beta = np.asarray(beta, dtype=np.float64)
+        if beta.ndim and (beta == beta[0]).all():
+            beta = beta[0]
+        per_lane = beta[self.layout.lanes[1]] if beta.ndim else beta.reshape(1, 1)
+        self._chances = self.law.digits(per_lane)
+        self._rare = self.law.rare(self._chances)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"bits": self._bits.copy(), "rng": self._rng.copy()}
+        return {"bits": self.rows[:, : self.layout.rows].copy(), "rng": self.rng.copy()}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        self._bits, self._rng = (np.array(state[name], order="C") for name in ("bits", "rng"))
+        self._fill(state["bits"])
+        self.rng[:] = state["rng"]
 
-    def _run(self, n: int) -> None:
-        starts = range(0, self._bits.shape[1], GROUP)
+    def _fill(self, rows: np.ndarray) -> None:
+        self.rows[:, : self.layout.rows] = rows
+        for column in self.rows:
+            _copy_ghosts(column, self.schedule[-2], self.schedule[-1])
 
-        def run(start: int) -> None:
-            stop = min(start + GROUP, self._bits.shape[1])
-            _sweep(self._bits, self._rng, start, stop, n, *self._lattice, *self._law)
-
-        if self._threads == 1 or len(starts) == 1:
-            for start in starts:
-                run(start)
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(run, starts))
+    def _over_columns(self, work: Callable) -> list:
+        columns = range(self.layout.columns)
+        if self._threads == 1 or len(columns) == 1:
+            return [work(column) for column in columns]
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(work, columns))
 
 
 def _metropolis(cost: np.ndarray) -> np.ndarray:
@@ -143,144 +149,228 @@ def _heat_bath(cost: np.ndarray) -> np.ndarray:
 FLIP_PROBABILITY = {"metropolis": _metropolis, "heat_bath": _heat_bath}  # of beta times the cost of the flip
 
 
-def _grouped(law: np.ndarray, *, by_spin: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Splits the cases of a flip into groups of four, which the kernel decides one after another.
+class Law:
+    """The probability of a flip by degree, own spin and number of unsatisfied bonds, in few cases.
 
-    Within a group the two low bits of the number of unsatisfied bonds tell the cases apart. Its third bit and
-    the own spin, where they matter, tell the groups apart.
+    Attributes:
+        cases: 2, where two and more unsatisfied bonds make the flip certain; 4 or, told apart by the spin, 8,
+            where four and more count as three; else 8 or 16.
+        by_spin: Whether the own spin matters.
+        certain: Rows ``(degrees * cases, 8)`` of the cases whose flip costs nothing.
+    """
+
+    def __init__(self, update: str, J: float, h: float, degrees: np.ndarray):
+        self._probability, self.by_spin = FLIP_PROBABILITY[update], h != 0
+        unsatisfied = np.minimum(np.arange(8), degrees[:, None, None])
+        spin = np.array([[-1], [1]])
+        cost = 2 * J * (degrees[:, None, None] - 2 * unsatisfied) + 2 * h * spin  # degree, spin, unsatisfied
+        free = (cost <= 0) & (update == "metropolis")
+        self.cases = 16 if self.by_spin else 8
+        if ((cost[..., 4:] == cost[..., 3:4]) | (free[..., 4:] & free[..., 3:4])).all():
+            self.cases //= 2
+        if not self.by_spin and free[..., 2:].all() and self.cases == 4:
+            self.cases = 2
+        width = self.cases // 2 if self.by_spin else self.cases
+        shape = (len(degrees), self.cases)
+        self._cost, self._free = (x[:, : 1 + self.by_spin, :width].reshape(shape) for x in (cost, free))
+        self.certain = aligned((len(degrees) * self.cases, WORDS))
+        self.certain[self._free.reshape(-1)] = 2**64 - 1
+
+    def probability(self, beta: np.ndarray) -> np.ndarray:
+        """Of a flip, 0 where it is certain: ``(*, 1, 1, lanes)`` betas to ``(*, degrees, cases, lanes)``."""
+        probability = self._probability(beta * self._cost[..., None])
+        return np.where(self._free[..., None], 0.0, probability)
+
+    def digits(self, beta: np.ndarray) -> np.ndarray:
+        """Binary digits of the probabilities, rows ``(columns, degrees * 64 * cases, 8)``.
+
+        Arguments:
+            beta: By lane, ``(columns, 512)``, or ``(1, 1)`` for all alike.
+        """
+        return digits(self.probability(beta[:, None, None, :])).reshape(len(beta), -1, WORDS)
+
+    def rare(self, chances: np.ndarray) -> bool:
+        """Whether the first two digits of :meth:`digits` are all zero."""
+        return not chances.reshape(-1, 64, self.cases, WORDS)[:, :2].any()
+
+
+def _schedule(layout: tiles.Tiles, degree: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Groups of 16 rows of one colour and degree; the last of a kind is filled up with the spare row.
 
     Returns:
-        ``(G, 5)`` words that make up the mask of each group, and the probabilities in units of
-        :math:`2^{-64}`, shape ``(degrees, G, 4, words)``.
+        The rows, ``(16 groups,)``; their neighbours and the signs of the bonds, ``(16 groups, z)``; the place
+        of the degree of each group; where each colour ends; the ghosts, and where those of each colour end.
     """
-    saturates = bool((law[:, :, 4:] == law[:, :, 3:4]).all())  # four and more count as three
-    masks, groups = [], []
-    for up in (0, 1) if by_spin else (0,):
-        for high in (0,) if saturates else (0, 1):
-            masks.append([
-                NONE if up else ALL,
-                NONE if by_spin else ALL,
-                NONE if high else ALL,
-                ALL if saturates else NONE,
-                ALL if saturates else NONE,
-            ])  # fmt: skip
-            groups.append(law[:, up, 4 * high : 4 * high + 4])
-    probability = np.stack(groups, axis=1)
-    units = np.minimum(probability, 1 - 2.0**-53) * 2.0**64
-    return np.array(masks, dtype=np.uint64), units.astype(np.uint64)
+    spare = layout.rows + len(layout.ghosts)
+    kinds, kind = np.unique(degree, return_inverse=True)
+    groups, kind_of, ends = [], [], []
+    for colour in range(layout.colours.max() + 1):
+        for k in range(len(kinds)):
+            rows = np.flatnonzero((layout.colours == colour) & (kind == k))
+            rows = np.append(rows, np.full(-len(rows) % GROUP, spare)).reshape(-1, GROUP)
+            groups.append(rows)
+            kind_of += [k] * len(rows)
+        ends.append(len(kind_of))
+    order = np.concatenate(groups)
+    own = np.arange(layout.rows)[:, None]
+    width = max(2, layout.neighbours.shape[1])
+    neighbours, against = np.tile(own, width), np.zeros((layout.rows, width), dtype=np.uint64)
+    here = layout.neighbours != tiles.NOWHERE  # a missing neighbour is the site itself, which always agrees
+    neighbours[:, : here.shape[1]][here] = layout.neighbours[here]
+    against[:, : here.shape[1]][layout.against] = 2**64 - 1
+    neighbours = np.vstack([neighbours, np.full((spare + 1 - layout.rows, width), spare)])
+    against = np.vstack([against, np.zeros((spare + 1 - layout.rows, width), dtype=np.uint64)])
+    colours = layout.colours[layout.ghosts[:, 0]]
+    by_colour = np.argsort(colours, kind="stable")
+    numbered = np.column_stack([layout.ghosts, layout.rows + np.arange(len(layout.ghosts))])[by_colour]
+    ghost_ends = np.searchsorted(colours[by_colour], np.arange(len(ends)), side="right")
+    order = order.reshape(-1).astype(np.int32)
+    return (
+        order,
+        np.ascontiguousarray(neighbours[order], dtype=np.int32),
+        np.ascontiguousarray(against[order]),
+        np.array(kind_of, dtype=np.int64),
+        np.array(ends, dtype=np.int64),
+        np.ascontiguousarray(numbered, dtype=np.int64),
+        ghost_ends.astype(np.int64),
+    )
 
 
-def _pack(spins: np.ndarray, words: int) -> np.ndarray:
-    """``(chains, N)`` spins to ``(N, words)``; the lanes beyond the last chain repeat the first ones."""
-    lanes = np.resize(np.arange(len(spins)), words * LANES)
-    octets = np.packbits(spins.T[:, lanes] > 0, axis=1, bitorder="little")
-    return np.ascontiguousarray(octets).view("<u8").astype(np.uint64)
-
-
-def _unpack(bits: np.ndarray, chains: int) -> np.ndarray:
-    octets = np.ascontiguousarray(bits).astype("<u8").view(np.uint8)
-    lanes = np.unpackbits(octets, axis=1, bitorder="little", count=chains)
-    return np.ascontiguousarray(2 * lanes.view(np.int8).T - 1)
-
-
-@inline
-def _digit(units):
-    """The most significant binary digit, repeated in the whole word."""
-    return uint64(int64(units) >> int64(63))
-
-
-@inline
-def _four_digits(p0, p1, p2, p3, x0, x1, undecided, flip, s0, s1, s2, s3):
-    """Compares four more digits of u and p; the case ``x1 x0`` of a lane has the probability p0, … or p3."""
-    for _ in range(4):
-        u, s0, s1, s2, s3 = step(s0, s1, s2, s3)
-        low = _digit(p0) ^ (x0 & (_digit(p0) ^ _digit(p1)))
-        high = _digit(p2) ^ (x0 & (_digit(p2) ^ _digit(p3)))
-        p = low ^ (x1 & (low ^ high))
-        differ = undecided & (u ^ p)
-        flip |= differ & p  # u < p where the first digit that differs is that of p
-        undecided &= ~differ
-        p0, p1, p2, p3 = p0 << uint64(1), p1 << uint64(1), p2 << uint64(1), p3 << uint64(1)
-    return p0, p1, p2, p3, undecided, flip, s0, s1, s2, s3
-
-
-@jit
-def _sweep(bits, rng, start, stop, n, order, neighbours, against, kind, masks, law):
-    """Makes n sweeps of the words ``start`` to ``stop``; each loop over words is one for the vector units."""
-    words, z = stop - start, neighbours.shape[1]
-    own, c0, c1, c2 = np.empty((4, words), dtype=np.uint64)  # the spin, and the unsatisfied bonds in binary
-    x0, x1, undecided = np.empty((3, words), dtype=np.uint64)
-    s0, s1, s2, s3 = rng[0, start:stop], rng[1, start:stop], rng[2, start:stop], rng[3, start:stop]
-    for _ in range(n):
-        for i in order:
-            here = bits[i, start:stop]
-            for j in range(words):
-                own[j] = here[j]
-                c0[j] = c1[j] = c2[j] = uint64(0)
-            for k in range(z):
-                there, sign = bits[neighbours[i, k], start:stop], against[i, k]
-                for j in range(words):
-                    one = own[j] ^ there[j] ^ sign
-                    two = c0[j] & one
-                    c0[j] ^= one
-                    c2[j] ^= c1[j] & two
-                    c1[j] ^= two
-            for g in range(len(masks)):
-                down, any_spin, few, any_count, saturated = masks[g]
-                p = law[kind[i], g]
-                p0, p1, p2, p3 = p[0, start:stop], p[1, start:stop], p[2, start:stop], p[3, start:stop]
-                left = uint64(0)
-                for j in range(words):
-                    x0[j] = c0[j] | (c2[j] & saturated)
-                    x1[j] = c1[j] | (c2[j] & saturated)
-                    u, f = ((own[j] ^ down) | any_spin) & ((c2[j] ^ few) | any_count), uint64(0)
-                    a, b, c, d = p0[j], p1[j], p2[j], p3[j]
-                    q, r, s, t = s0[j], s1[j], s2[j], s3[j]
-                    a, b, c, d, u, f, q, r, s, t = _four_digits(a, b, c, d, x0[j], x1[j], u, f, q, r, s, t)
-                    a, b, c, d, u, f, q, r, s, t = _four_digits(a, b, c, d, x0[j], x1[j], u, f, q, r, s, t)
-                    a, b, c, d, u, f, q, r, s, t = _four_digits(a, b, c, d, x0[j], x1[j], u, f, q, r, s, t)
-                    s0[j], s1[j], s2[j], s3[j] = q, r, s, t
-                    here[j] ^= f
-                    undecided[j] = u
-                    left |= u
-                digit = uint64(12)
-                while left != 0 and digit < 64:
-                    left = uint64(0)
-                    for j in range(words):
-                        a, b, c, d = p0[j] << digit, p1[j] << digit, p2[j] << digit, p3[j] << digit
-                        u, f, q, r, s, t = undecided[j], uint64(0), s0[j], s1[j], s2[j], s3[j]
-                        a, b, c, d, u, f, q, r, s, t = _four_digits(
-                            a, b, c, d, x0[j], x1[j], u, f, q, r, s, t
-                        )
-                        s0[j], s1[j], s2[j], s3[j] = q, r, s, t
-                        here[j] ^= f
-                        undecided[j] = u
-                        left |= u
-                    digit += uint64(4)
+def _ends(layout: tiles.Tiles) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """What :func:`tally` compares: the two ends of every bond, and every row with the one that is zero."""
+    i, k = np.nonzero(layout.neighbours != tiles.NOWHERE)
+    j = layout.neighbours[i, k]
+    itself = np.append(np.arange(layout.rows), layout.ghosts[:, 0])[j]
+    once = i < itself  # no row is its own neighbour, not even in another tile: it would have the same colour
+    i, j, against = (x[once] for x in (i, j, layout.against[i, k]))
+    nothing = np.full(layout.rows, layout.rows + len(layout.ghosts) + 1)
+    signs = np.where(against, ALL, NONE) if against.any() else NO_SIGNS
+    bonds, sites = (
+        np.stack([i, j]).astype(np.int32),
+        np.stack([np.arange(len(nothing)), nothing]).astype(np.int32),
+    )
+    return (*bonds, signs), (*sites, NO_SIGNS)
 
 
 @jit
-def _count(bits, edges, against):
-    """Unsatisfied bonds and up spins of every lane, added up in bit planes."""
-    n_sites, words = bits.shape
-    counts = np.zeros((2, words * LANES), dtype=np.int64)
-    planes = np.empty((2, 64), dtype=np.uint64)
-    for j in range(words):
-        planes[:] = uint64(0)
-        for e in range(len(edges)):
-            carry, p = bits[edges[e, 0], j] ^ bits[edges[e, 1], j] ^ against[e], 0
-            while carry != 0:
-                planes[0, p], carry = planes[0, p] ^ carry, planes[0, p] & carry
-                p += 1
-        for i in range(n_sites):
-            carry, p = bits[i, j], 0
-            while carry != 0:
-                planes[1, p], carry = planes[1, p] ^ carry, planes[1, p] & carry
-                p += 1
-        for what in range(2):
-            for p in range(64):
-                if planes[what, p] != 0:
-                    for lane in range(64):
-                        digit = (planes[what, p] >> uint64(lane)) & uint64(1)
-                        counts[what, 64 * j + lane] += int64(digit) << p
-    return counts[0], counts[1]
+def _copy_ghosts(rows, ghosts, ends):
+    _copy(rows, ghosts, 0, ends[-1])
+
+
+@inline
+def _copy(rows, ghosts, first, last):
+    """Rotates the words and the bits of rows into their ghosts."""
+    for g in range(first, last):
+        right = np.uint64(ghosts[g, 2])
+        left = (np.uint64(64) - right) & np.uint64(63)
+        for w in range(WORDS):
+            word = rows[ghosts[g, 0], (w + ghosts[g, 1]) & (WORDS - 1)]
+            rows[ghosts[g, 3], w] = (word >> right) | (word << left)
+
+
+@inline
+def _differ(signed, own, rows, neighbours, against, g, k):
+    other = load(rows, neighbours[g, k])
+    return logic(own, other, splat(against[g, k]), XOR3) if len(signed) else own ^ other
+
+
+@inline
+def _case(which, by_spin, signed, rows, order, neighbours, against, g, certain, at):
+    """Whether the flip is free, and the bits of its case: the spin, the unsatisfied bonds in binary."""
+    own = load(rows, order[g])
+    d0 = _differ(signed, own, rows, neighbours, against, g, 0)
+    d1 = _differ(signed, own, rows, neighbours, against, g, 1)
+    c0, c1, c2 = d0 ^ d1, d0 & d1, splat(np.uint64(0))
+    k = 2
+    while k + 1 < neighbours.shape[1]:
+        d0 = _differ(signed, own, rows, neighbours, against, g, k)
+        d1 = _differ(signed, own, rows, neighbours, against, g, k + 1)
+        carry = logic(c0, d0, d1, MAJORITY)
+        c0 = logic(c0, d0, d1, XOR3)
+        c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
+        k += 2
+    if k < neighbours.shape[1]:
+        d0 = _differ(signed, own, rows, neighbours, against, g, k)
+        carry = c0 & d0
+        c0 = c0 ^ d0
+        c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
+    if len(which) == 1:
+        return c1 | c2, own, own, own, c0
+    if len(which) == 2 or (len(which) == 3 and by_spin):
+        c1, c0, c2 = c1 | c2, c0 | c2, own
+    return digit(which, own, c2, c1, c0, certain, at), own, c2, c1, c0
+
+
+@bare
+def sweep_column(
+    which,
+    by_spin,
+    signed,
+    count,
+    rows,
+    state,
+    used,
+    scratch,
+    size,
+    n,
+    order,
+    neighbours,
+    against,
+    kinds,
+    colour_ends,
+    ghosts,
+    ghost_ends,
+    certain,
+    rare,
+    chances,
+):
+    """Makes n sweeps of one column; if ``count``, the first row of scratch then has the flips of the last.
+
+    ``which`` and ``signed`` are tuples whose lengths tell the number of case bits, and whether signs matter.
+    """
+    cases = 1 << len(which)
+    s0, s1, s2, s3, counter, increment = (
+        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
+    )  # fmt: skip
+    spare = len(rows) - 2
+    flips, lanes = splat(np.uint64(0)), load(used, 0)
+    for time in range(n):
+        group = first_ghost = 0
+        for colour in range(len(colour_ends)):
+            while group < colour_ends[colour]:
+                start, kind = group * GROUP, kinds[group]
+                at, sure = kind * 64 * cases, kind * cases
+                for g in range(0, GROUP, 2):
+                    a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+                    b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+                    e0, e1, e2, e3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+                    free, c3, c2, c1, c0 = _case(
+                        which, by_spin, signed, rows, order, neighbours, against, start + g, certain, sure
+                    )
+                    begin(which, scratch, g, free, c3, c2, c1, c0, rare, chances, at, a0, a1, a2, a3, b0, b1)
+                    free, c3, c2, c1, c0 = _case(
+                        which, by_spin, signed, rows, order, neighbours, against, start + g + 1, certain, sure
+                    )
+                    begin(
+                        which, scratch, g + 1, free, c3, c2, c1, c0, rare, chances, at, b2, b3, e0, e1, e2, e3
+                    )
+                s0, s1, s2, s3, counter = finish(
+                    which, scratch, size, chances, at, s0, s1, s2, s3, counter, increment
+                )
+                for g in range(start, start + size):
+                    row = order[g]
+                    store(rows, row, load(rows, row) ^ load(scratch, ANSWER + g - start))
+                if count and time == n - 1:
+                    for g in range(start, start + size):
+                        if order[g] != spare:
+                            flips = flips + ones(load(scratch, ANSWER + g - start) & lanes)
+                group += 1
+            _copy(rows, ghosts, first_ghost, ghost_ends[colour])
+            first_ghost = ghost_ends[colour]
+    store(state, 0, s0)
+    store(state, 1, s1)
+    store(state, 2, s2)
+    store(state, 3, s3)
+    store(state, 4, counter)
+    if count:
+        store(scratch, 0, flips)

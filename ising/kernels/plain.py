@@ -5,6 +5,7 @@ import torch
 
 from .. import updates
 from ..model import Ising
+from .bits import pack
 
 
 class Plain:
@@ -37,6 +38,9 @@ class Plain:
 
     def spins(self) -> np.ndarray:
         return self._spins.clone(memory_format=torch.contiguous_format).cpu().numpy()
+
+    def bits(self) -> np.ndarray:
+        return pack(self.spins())
 
     def measure(self) -> tuple[np.ndarray, np.ndarray]:
         energy, magnetisation = self._model.energy(self._spins), self._spins.sum(-1, dtype=torch.float64)

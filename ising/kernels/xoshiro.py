@@ -15,12 +15,18 @@ import numpy as np
 from numba import uint64
 
 
-def jit(function: Callable) -> Callable:
+def jit(function: Callable, **options: bool) -> Callable:
     """Compiles without the interpreter lock, and keeps the machine code on disk where that is writable."""
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder to cache in
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(**options)(function)
+
+
+def bare(function: Callable) -> Callable:
+    """:func:`jit` for loops that allocate nothing: references to arrays are not counted, which costs much."""
+    return jit(function, _nrt=False)
 
 
 inline = numba.njit(inline="always")  # a loop that calls anything cannot be vectorised

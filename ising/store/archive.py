@@ -14,7 +14,7 @@ import numpy as np
 from ..observables import REGISTRY, Series
 from ..run import Run
 from . import sealed
-from .layout import Block, Entry, Head, pack, parsing, read_entries, read_header, unpack, write_run
+from .layout import Block, Entry, Head, parsing, read_entries, read_header, write_run
 from .sealed import StoreError
 
 KIND, VERSION = "ising-runs", 1
@@ -73,11 +73,11 @@ def runs(path: str | Path, *, beta: float | None = None) -> Iterator[Run]:
     with entries(path, beta=beta) as found:
         for entry in found:
             with parsing(Path(path)):
-                spins, energies, magnetisations = (dataset[()] for dataset in entry.datasets())
+                bits, energies, magnetisations = (dataset[()] for dataset in entry.datasets())
             head = {name: value for name, value in vars(entry.head).items() if name != "key"}
             yield Run(
                 **head,
-                spins=unpack(spins, entry.head.n_sites),
+                bits=bits,
                 energies=energies,
                 magnetisations=magnetisations,
             )
@@ -144,19 +144,20 @@ def entries(path: str | Path, *, beta: float | None = None) -> Iterator[list[Ent
 
 def _addition(run: Run) -> Addition:
     """A run as the layout takes it, refused in a sentence if its arrays do not fit together."""
-    spins, n_sites = run.spins, math.prod(run.shape)
-    if spins.ndim != 3 or spins.shape[2] != n_sites or 0 in spins.shape:
+    bits, width = run.bits, -(-run.n_sites // 8)
+    if bits.dtype != np.uint8 or bits.ndim != 3 or bits.shape[2] != width or 0 in bits.shape:
         raise StoreError(
-            f"spins must have a shape (chains, samples, {n_sites}), no side 0, got {spins.shape}"
+            f"bits must be uint8 of a shape (chains, samples, {width}), no side 0, got {bits.dtype} of the "
+            f"shape {bits.shape}"
         )
+    if run.n_sites % 8 and (bits[..., -1] & 0xFF >> run.n_sites % 8).any():
+        raise StoreError("bits past the last site must be 0; make the run from spins instead")
     for name, array in (("energies", run.energies), ("magnetisations", run.magnetisations)):
-        if array.shape != spins.shape[:2]:
-            raise StoreError(f"{name} must have the shape {spins.shape[:2]}, got {array.shape}")
-    if spins.dtype != np.int8 or np.count_nonzero(spins) < spins.size or spins.min() < -1 or spins.max() > 1:
-        raise StoreError("spins must be int8, -1 or +1; turn 0 and 1 into spins by 2 * x - 1 first")
+        if array.shape != bits.shape[:2]:
+            raise StoreError(f"{name} must have the shape {bits.shape[:2]}, got {array.shape}")
     fields = {name: getattr(run, name) for name in Head.__dataclass_fields__ if name != "key"}
     numbers = (np.asarray(array, dtype="<f8") for array in (run.energies, run.magnetisations))
-    return Addition(Head(**fields), spins.shape[:2], [(pack(spins), *numbers)])
+    return Addition(Head(**fields), bits.shape[:2], [(bits, *numbers)])
 
 
 def _add(file: h5py.File, path: Path, addition: Addition) -> str:

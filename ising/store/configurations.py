@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..kernels.bits import unpack
 from .archive import entries
-from .layout import Entry, parsing, unpack
+from .layout import Entry, parsing
 from .sealed import StoreError
 
 SPLITS = ("train", "validation", "test")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..simulate import Segment, Settings, join
+from ..segments import Segment, Settings, join
 from . import sealed
 from .archive import Addition, add, keys
-from .layout import Block, Head, pack, unpack
+from .layout import Block, Head
 from .sealed import StoreError
 
 KIND, VERSION = "ising-segment", 1
@@ -137,11 +137,9 @@ class Journal:
         self._remove(present.union(addition.head.key for addition in additions))
         return names
 
-    def _keep(self, path: Path, content: bytes) -> None:
+    def _keep(self, path: Path, content: list[bytes | np.ndarray]) -> None:
         sealed.make_folder(self.folder)
-        with sealed.replaced(path, KIND, VERSION) as file:
-            file.seek(sealed.HEADER)
-            file.write(content)
+        sealed.write(path, KIND, VERSION, content)
 
     def _path(self, key: str, index: int) -> Path:
         if not re.fullmatch(r"[0-9a-zA-Z_]+", key):
@@ -161,24 +159,32 @@ class Journal:
             if (segment.index, segment.first) != (index, first):
                 raise StoreError(f"{path} does not continue the segment before it; delete it and resume")
             yield segment, seconds
-            index, first = index + 1, first + segment.spins.shape[1]
+            index, first = index + 1, first + segment.samples
 
     def _addition(self, key: str, provenance: Mapping[str, str | float | int]) -> Addition | None:
         """The run of a finished simulation, its spins still to be read; None if it is not finished."""
         light, seconds, done = [], 0.0, False
         for segment, spent in self._segments(key):
-            light.append(replace(segment, spins=segment.spins[:, :, :0]))
+            light.append(
+                replace(
+                    segment,
+                    bits=segment.bits[:, :, :0].copy(),  # a view would keep the whole file in memory
+                    energies=segment.energies.copy(),
+                    magnetisations=segment.magnetisations.copy(),
+                )
+            )
             seconds, done = seconds + spent, segment.done
         if not done:
             return None
         run = join(light)
         about = run.provenance | ({"seconds": round(seconds, 3)} if seconds else {}) | dict(provenance)
         head = {field.name: getattr(run, field.name) for field in fields(Head) if field.name != "key"}
-        return Addition(Head(**head | {"provenance": about}, key=key), run.spins.shape[:2], self._blocks(key))
+        size = run.chains, run.samples
+        return Addition(Head(**head | {"provenance": about}, key=key), size, self._blocks(key))
 
     def _blocks(self, key: str) -> Iterator[Block]:
         for segment in self.segments(key):
-            yield pack(segment.spins), segment.energies, segment.magnetisations
+            yield segment.bits, segment.energies, segment.magnetisations
 
     def _remove(self, published: set[str]) -> None:
         """Removes what the file holds by now, the last segment first, and the folder when it is empty."""
@@ -189,9 +195,10 @@ class Journal:
             self.folder.rmdir()
 
 
-def _encoded(segment: Segment, seconds: float) -> bytes:
+def _encoded(segment: Segment, seconds: float) -> list[bytes | np.ndarray]:
+    """The payload of a segment file, in pieces."""
     arrays = {
-        "spins": pack(segment.spins),
+        "spins": segment.bits,
         "energies": segment.energies,
         "magnetisations": segment.magnetisations,
     }
@@ -201,15 +208,19 @@ def _encoded(segment: Segment, seconds: float) -> bytes:
         if array.dtype.kind not in "biuf":
             raise StoreError(f"a segment holds arrays of numbers, {name} has the type {array.dtype}")
     about = {name: getattr(segment, name) for name in ("index", "first", "done")}
-    about |= {"seconds": seconds, "n_sites": segment.spins.shape[2], "settings": asdict(segment.settings)}
+    about |= {
+        "seconds": seconds,
+        "n_sites": math.prod(segment.settings.shape),
+        "settings": asdict(segment.settings),
+    }
     about["arrays"] = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
-    return b"".join([json.dumps(about).encode() + b"\n", *(array.tobytes() for array in arrays.values())])
+    return [json.dumps(about).encode() + b"\n", *arrays.values()]
 
 
 def _decoded(payload: bytes, path: Path) -> tuple[Segment, float]:
-    line, _, body = payload.partition(b"\n")
     try:
-        about = json.loads(line)
+        end = payload.index(b"\n")
+        about, body = json.loads(payload[:end]), memoryview(payload)[end + 1 :]
         _check_types(about, ABOUT)
         _check_types(about["settings"], SETTINGS, OPTIONAL)
         arrays = _arrays(about["arrays"], body)
@@ -217,6 +228,9 @@ def _decoded(payload: bytes, path: Path) -> tuple[Segment, float]:
             arrays.pop(name) for name in ("spins", "energies", "magnetisations")
         )
         expected = (*energies.shape, -(-about["n_sites"] // 8))
+        sides = about["settings"]["shape"]
+        if any(type(side) is not int for side in sides) or math.prod(sides) != about["n_sites"]:
+            raise ValueError("its lattice does not have that many sites")
         if spins.dtype != np.uint8 or (spins.shape, magnetisations.shape) != (expected, expected[:2]):
             raise ValueError("its arrays do not fit together")
     except (ValueError, RecursionError) as error:
@@ -229,7 +243,7 @@ def _decoded(payload: bytes, path: Path) -> tuple[Segment, float]:
     segment = Segment(
         about["index"],
         about["first"],
-        unpack(spins, about["n_sites"]),
+        spins,
         energies,
         magnetisations,
         settings,
@@ -252,7 +266,7 @@ def _check_types(
             raise ValueError(f"{name} has the wrong type")
 
 
-def _arrays(listed: list, body: bytes) -> dict[str, np.ndarray]:
+def _arrays(listed: list, body: memoryview) -> dict[str, np.ndarray]:
     """The arrays by name; none is made that is not in the file."""
     arrays, at = {}, 0
     for entry in listed:

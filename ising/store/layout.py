@@ -21,6 +21,7 @@ from .. import lattices
 from .sealed import StoreError
 
 CHUNK = 1 << 19  # bytes of a chunk, about
+BLOCK = 1 << 24  # bytes of the chunks that are written together, of all chains
 LARGEST = np.finfo(np.float64).max.item()
 ATTRIBUTES = {"beta": "f", "update": "S", "seed": "S", "burn_in": "iu", "thin": "iu", "content_sha256": "S"}
 
@@ -74,24 +75,6 @@ class Entry:
         return self.spins, self.energy, self.magnetisation
 
 
-def pack(spins: np.ndarray) -> np.ndarray:
-    """Spins ±1 ``(*, N)`` to bits ``(*, ceil(N/8))``, up is 1, the first site the highest bit.
-
-    Example:
-        >>> pack(np.array([1, -1, -1, -1, -1, -1, -1, 1, 1])).tolist()
-        [129, 128]
-    """
-    return np.packbits(spins > 0, axis=-1)
-
-
-def unpack(bits: np.ndarray, n_sites: int) -> np.ndarray:
-    """The inverse of :func:`pack`: int8 spins."""
-    spins = np.unpackbits(bits, axis=-1, count=n_sites).view(np.int8)
-    spins *= 2
-    spins -= 1
-    return spins
-
-
 def content(head: Head, blocks: Iterable[Block]) -> str:
     """SHA-256 over settings and numbers, sample by sample: however these are cut in blocks."""
     physics = (head.model, head.shape, head.beta, head.update, head.seed, head.burn_in, head.thin)
@@ -109,18 +92,20 @@ def content(head: Head, blocks: Iterable[Block]) -> str:
 
 def write_run(group: h5py.Group, head: Head, size: tuple[int, int], blocks: Iterable[Block]) -> None:
     """Fills an empty group with ``size = (chains, samples)`` configurations, given in blocks of samples."""
-    shapes = (*size, -(-head.n_sites // 8)), size, size
+    width = -(-head.n_sites // 8)
+    span = _equal_parts(size[1], max(1, BLOCK // (size[0] * width)))  # samples in a chunk
+    shapes = (*size, width), size, size
     names, types = ("spins", "energy", "magnetisation"), ("u1", "<f8", "<f8")
     datasets = [
         group.create_dataset(
-            n, s, t, chunks=_chunks(s, np.dtype(t).itemsize), fletcher32=True, track_times=False
+            n, s, t, chunks=_chunk(s, span, np.dtype(t).itemsize), fletcher32=True, track_times=False
         )
         for n, s, t in zip(names, shapes, types, strict=True)
     ]
 
     def written() -> Iterator[Block]:
         first = 0
-        for block in blocks:
+        for block in _recut(blocks, span):
             last = first + block[0].shape[1]
             for dataset, array in zip(datasets, block, strict=True):
                 dataset[:, first:last] = array
@@ -134,11 +119,27 @@ def write_run(group: h5py.Group, head: Head, size: tuple[int, int], blocks: Iter
     group.attrs.update({name: getattr(head, name) for name in ("beta", "burn_in", "thin")})
 
 
-def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Chunks of about half a megabyte: whole configurations, whole time series, then several chains."""
+def _chunk(shape: tuple[int, ...], span: int, itemsize: int) -> tuple[int, ...]:
+    """A chunk of about half a megabyte: whole configurations, ``span`` samples of as many chains as fit."""
     width = math.prod(shape[2:]) * itemsize
-    samples = _equal_parts(shape[1], CHUNK // width)
-    return (_equal_parts(shape[0], CHUNK // (width * samples)), samples, *shape[2:])
+    return (_equal_parts(shape[0], CHUNK // (width * span)), span, *shape[2:])
+
+
+def _recut(blocks: Iterable[Block], span: int) -> Iterator[Block]:
+    """The same numbers in blocks of ``span`` samples, so that every chunk is written once and whole."""
+    parts: list[Block] = []
+    held = 0
+    for block in blocks:
+        while block[0].shape[1] > 0:
+            missing = span - held
+            parts.append(tuple(array[:, :missing] for array in block))
+            held += parts[-1][0].shape[1]
+            block = tuple(array[:, missing:] for array in block)
+            if held == span:
+                yield tuple(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+                parts, held = [], 0
+    if parts:
+        yield tuple(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
 
 
 def _equal_parts(length: int, most: int) -> int:

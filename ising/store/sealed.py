@@ -18,9 +18,11 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 HEADER = 512  # bytes; also the smallest user block HDF5 allows
 COPY = 1 << 23  # bytes copied at a time
@@ -73,6 +75,13 @@ class DiskFile(io.RawIOBase):
         self.position = offset
         return self.position
 
+    def readall(self) -> bytes:
+        data = bytearray(max(0, self.size() - self.position))
+        view, done = memoryview(data), 0
+        while done < len(data) and (count := self.readinto(view[done:])):
+            done += count
+        return bytes(view[:done]) if done < len(data) else data
+
     def readinto(self, buffer: memoryview) -> int:
         count = os.preadv(self.descriptor, [buffer], self.position)
         self.position += count
@@ -112,6 +121,26 @@ def replaced(path: Path, kind: str, version: int) -> Iterator[DiskFile]:
     When the block ends without an error the file is on the disk under its name; otherwise whatever was
     there before still is. One writer per folder works at a time, the others wait.
     """
+    with _published(path) as file:
+        yield file
+        _seal(file, kind, version)
+
+
+def write(path: Path, kind: str, version: int, pieces: Sequence[bytes | np.ndarray]) -> None:
+    """Publishes a sealed file whose payload is in memory, in contiguous pieces; see :func:`replaced`."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    with _published(path) as file:
+        size = sum(memoryview(piece).nbytes for piece in pieces)
+        file.write(_header(kind, version, size, digest.hexdigest()))
+        for piece in pieces:
+            file.write(memoryview(piece))
+
+
+@contextmanager
+def _published(path: Path) -> Iterator[DiskFile]:
+    """A file that gets its name when the block ends without an error."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         with _locked(path.parent) as folder:
@@ -119,7 +148,6 @@ def replaced(path: Path, kind: str, version: int) -> Iterator[DiskFile]:
                 with DiskFile(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as file:
                     try:
                         yield file
-                        _seal(file, kind, version)
                     finally:
                         if file.error:
                             raise file.error  # the cause, not what HDF5 made of it

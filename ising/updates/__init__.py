@@ -37,11 +37,22 @@ def get(name: str) -> Sweep:
 
     Example:
         >>> names()
-        ['heat_bath', 'metropolis', 'wolff']
+        ['heat_bath', 'kawasaki', 'metropolis', 'swendsen_wang', 'wolff']
     """
     if name not in names():
         raise ValueError(f"unknown update {name!r}; choose one of {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}").sweep
+
+
+def conserves_magnetisation(name: str) -> bool:
+    """Whether an update never changes M: it then samples the Boltzmann law within the sector it starts in.
+
+    Example:
+        >>> [name for name in names() if conserves_magnetisation(name)]
+        ['kawasaki']
+    """
+    get(name)
+    return getattr(importlib.import_module(f"{__name__}.{name}"), "CONSERVES_MAGNETISATION", False)
 
 
 def sites_first(spins: Tensor) -> Tensor:
@@ -67,3 +78,16 @@ def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
 def inverse_temperature(beta: float | Tensor, spins: Tensor) -> Tensor:
     """``beta`` as float32 on the device of the spins: one number, or one per chain."""
     return torch.as_tensor(beta, dtype=torch.float32, device=spins.device)
+
+
+def active(alignment: Tensor, weight: Tensor, beta: Tensor, generator: torch.Generator) -> Tensor:
+    r"""Which satisfied terms of the energy are active, each with probability :math:`1 - e^{-2 \beta w}`.
+
+    Arguments:
+        alignment: The s s of the bonds or the s of the sites, shape ``(n, chains)``.
+        weight: Their J or h, shape ``(n,)``; w is the product of both where that is positive.
+        beta: As :func:`inverse_temperature` gives it.
+        generator: The only source of randomness.
+    """
+    gain = alignment * weight.float().unsqueeze(-1)
+    return uniform(gain, generator) < -torch.expm1(-2 * beta * gain.clamp(min=0))

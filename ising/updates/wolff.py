@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..model import Ising
-from . import Info, inverse_temperature, sites_first, uniform
+from . import Info, active, inverse_temperature, sites_first
 
 
 def sweep(
@@ -43,8 +43,8 @@ def sweep(
     columns, beta = sites_first(spins), inverse_temperature(beta, spins)
     n_sites, chains = columns.shape
     i, j = model.lattice.edges.T
-    bonds = _active(columns[i] * columns[j], model.bond_couplings, beta, generator)
-    tied = _active(columns, model.site_fields, beta, generator)
+    bonds = active(columns[i] * columns[j], model.bond_couplings, beta, generator)
+    tied = active(columns, model.site_fields, beta, generator)
     neighbours, bond_of = model.lattice.neighbours
     bonds = torch.cat([bonds, bonds.new_zeros(1, chains)])  # the padding of the neighbour table
 
@@ -57,9 +57,3 @@ def sweep(
             cluster |= cluster[there] & bonds[bond]
     cluster &= ~(cluster & tied).any(0)
     return torch.where(cluster, -columns, columns).T, Info(cluster.float().mean(0))
-
-
-def _active(alignment: Tensor, weight: Tensor, beta: Tensor, generator: torch.Generator) -> Tensor:
-    """Which terms of the energy become bonds; ``alignment`` is s s or s, ``weight`` its J or h."""
-    gain = alignment * weight.float().unsqueeze(-1)
-    return uniform(gain, generator) < -torch.expm1(-2 * beta * gain.clamp(min=0))

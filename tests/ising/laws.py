@@ -35,6 +35,9 @@ SMALL = {name: smallest(name) for name in sorted(lattices.REGISTRY)} | {
 }
 
 
+THROUGH_ALL_SECTORS = [name for name in updates.names() if not updates.conserves_magnetisation(name)]
+
+
 def equilibrium(model: Ising, beta: float, draws: int = DRAWS, seed: int = 0) -> Tensor:
     """Independent exact draws, int8, ``(draws, N)``."""
     law = exact.boltzmann(model, beta)
@@ -60,9 +63,14 @@ def p_value(spins: Tensor, model: Ising, beta: float) -> float:
 def history(
     form: str, update: str, model: Ising, beta: float, spins: Tensor, marks: tuple[int, ...]
 ) -> Iterator[Tensor]:
-    """The spins after so many sweeps, by the rule as written or by the kernel that ``simulate`` takes."""
+    """The spins after so many sweeps.
+
+    By the rule as written (``readable``), the kernel that ``simulate`` takes for so many chains
+    (``compiled``), or that for a single one (``serial``).
+    """
     rule, generator = updates.get(update), torch.Generator().manual_seed(1)
-    sampler = kernel(update, model, beta, spins.numpy()) if form == "compiled" else None
+    alike = {"compiled": len(spins), "serial": 1}.get(form)
+    sampler = kernel(update, model, beta, spins.numpy(), alike=alike) if alike else None
     for sweeps in np.diff((0, *marks)):
         if sampler:
             sampler.sweep(int(sweeps))
@@ -79,9 +87,15 @@ def swept(form: str, update: str, model: Ising, beta: float, spins: Tensor, swee
 
 
 def kernel(
-    update: str, model: Ising, beta: float | np.ndarray, spins: np.ndarray, threads: int = 1
+    update: str,
+    model: Ising,
+    beta: float | np.ndarray,
+    spins: np.ndarray,
+    threads: int = 1,
+    alike: int | None = None,
 ) -> kernels.Sampler:
-    form = kernels.choose(update, model, "cpu")
+    """The sampler that is chosen for these chains, or for as many as ``alike``."""
+    form = kernels.choose(update, model, "cpu", alike or len(spins))
     return form(model, update, beta, spins, np.random.SeedSequence(1), device="cpu", threads=threads)
 
 

@@ -36,7 +36,7 @@ def make_run(
 def same(a: Run, b: Run) -> bool:
     """Whether two runs agree in every field, and every array in type and every bit."""
     fields = vars(a).keys()
-    arrays = ("spins", "energies", "magnetisations")
+    arrays = ("bits", "energies", "magnetisations")
     plain = all(getattr(a, name) == getattr(b, name) for name in fields - set(arrays))
     return plain and all(
         getattr(a, name).dtype == getattr(b, name).dtype

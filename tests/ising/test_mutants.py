@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from ising import exact, kernels, lattices, observables, simulate, stats, tempering, updates
+from ising import exact, kernels, lattices, observables, simulate, stats, updates
 from ising.equilibrium import NotEquilibrated
 from ising.lattices import Lattice
 from ising.model import Ising
 from ising.observables import Series
-from ising.updates import heat_bath, metropolis, wolff
+from ising.updates import heat_bath, metropolis, swendsen_wang, wolff
 from tests.checks import FALSE_ALARM
 from tests.ising import laws, test_simulate, test_tempering
 
 SQUARE, IN_A_FIELD = Ising(lattices.square(4)), Ising(lattices.square(4), h=0.3)
+STAGGERED = Ising(lattices.square(4), h=0.3 * lattices.square(4).staggering)
 
 
 @contextmanager
@@ -45,22 +46,25 @@ def test_a_missing_factor_of_two_in_the_cost(rule):
         assert not invariant(name)
 
 
-def test_a_missing_factor_of_two_in_the_bond_probability():
-    assert invariant("wolff")
-    with mutated(wolff, "inverse_temperature", lambda beta, _: torch.tensor(beta / 2)):
-        assert not invariant("wolff")
+@pytest.mark.parametrize("rule", [wolff, swendsen_wang])
+def test_a_missing_factor_of_two_in_the_bond_probability(rule):
+    name = rule.__name__.split(".")[-1]
+    assert invariant(name)
+    with mutated(rule, "inverse_temperature", lambda beta, _: torch.tensor(beta / 2)):
+        assert not invariant(name)
 
 
 @pytest.mark.parametrize("form", ["readable", "compiled"])
-@pytest.mark.parametrize("update", updates.names())
-def test_the_field_with_the_wrong_sign(update, form):
-    assert invariant(update, IN_A_FIELD, form)
-    wrong = replace(IN_A_FIELD, h=-0.3)
-    spins = laws.equilibrium(IN_A_FIELD, laws.BETA)
-    assert (
-        laws.p_value(laws.swept(form, update, wrong, laws.BETA, spins, 3), IN_A_FIELD, laws.BETA)
-        < FALSE_ALARM
-    )
+@pytest.mark.parametrize(
+    ("update", "model"),
+    [(update, IN_A_FIELD) for update in laws.THROUGH_ALL_SECTORS]  # a uniform field does nothing at fixed M
+    + [(update, STAGGERED) for update in updates.names()],
+)
+def test_the_field_with_the_wrong_sign(update, model, form):
+    assert invariant(update, model, form)
+    wrong = replace(model, h=-model.h)
+    spins = laws.equilibrium(model, laws.BETA)
+    assert laws.p_value(laws.swept(form, update, wrong, laws.BETA, spins, 3), model, laws.BETA) < FALSE_ALARM
 
 
 @pytest.mark.parametrize("form", ["readable", "compiled"])
@@ -95,29 +99,30 @@ def test_metropolis_without_laziness_keeps_the_frozen_state():
     assert (moved == -state).all()
 
 
-def test_a_cluster_that_ignores_the_ghost_spin():
-    assert invariant("wolff", IN_A_FIELD)
-    active = wolff._active
+@pytest.mark.parametrize("rule", [wolff, swendsen_wang])
+def test_a_cluster_that_ignores_the_ghost_spin(rule):
+    name, active = rule.__name__.split(".")[-1], rule.active
+    assert invariant(name, IN_A_FIELD)
 
     def of_bonds_only(alignment, weight, beta, generator):
         return active(alignment, weight, beta, generator) & (len(weight) != IN_A_FIELD.lattice.n_sites)
 
-    with mutated(wolff, "_active", of_bonds_only):
-        assert not invariant("wolff", IN_A_FIELD)
+    with mutated(rule, "active", of_bonds_only):
+        assert not invariant(name, IN_A_FIELD)
 
 
-def test_one_stream_for_all_words_of_chains():
+def test_one_stream_for_all_columns_of_chains():
     """Chains that start differently coalesce, and their mean then fluctuates too much."""
 
     def spread_of_chain_means() -> float:
-        run = simulate(SQUARE, beta=0.4, samples=400, burn_in=200, thin=10, chains=640, seed=1)
-        by_lane = run.energies.reshape(10, 64, -1)  # the same lane of ten words
-        return by_lane.mean(0).var() / (by_lane.var() / 10)  # 1 for independent chains
+        run = simulate(SQUARE, beta=0.4, samples=250, burn_in=200, thin=10, chains=1024, seed=1)
+        by_lane = run.energies.reshape(2, 512, -1)  # the same lane of two columns
+        return by_lane.mean(0).var() / (by_lane.var() / 2)  # 1 for independent chains
 
-    assert 0.95 < spread_of_chain_means() < 1.05  # 25 600 values: 5 sigma
+    assert 0.95 < spread_of_chain_means() < 1.05  # 128 000 values: 8 sigma
     one = kernels.multispin.streams
-    with mutated(kernels.multispin, "streams", lambda seed, lanes: np.repeat(one(seed, 1), lanes, axis=1)):
-        assert spread_of_chain_means() > 2
+    with mutated(kernels.multispin, "streams", lambda seed, n: np.repeat(one(seed, 1), n, axis=0)):
+        assert spread_of_chain_means() > 1.2
 
 
 def test_no_burn_in():
@@ -132,7 +137,7 @@ def test_stale_energies():
     """A sampler that tells what it measured the time before."""
     check = test_simulate.test_a_run_carries_what_it_was_made_of
     check()
-    measure, last = kernels.Wolff.measure, {}
+    measure, last = kernels.ParallelWolff.measure, {}
 
     def stale(sampler):
         now = measure(sampler)
@@ -140,7 +145,7 @@ def test_stale_energies():
         return before
 
     with (
-        mutated(kernels.Wolff, "measure", stale),
+        mutated(kernels.ParallelWolff, "measure", stale),
         pytest.raises(AssertionError, match="Arrays are not equal"),
     ):
         check()
@@ -178,7 +183,8 @@ def test_a_specific_heat_without_beta_squared():
 def test_the_wrong_sign_in_the_exchange():
     def invariant_exchange(sign: int) -> bool:
         replicas = test_tempering.replicas_at_equilibrium(SQUARE, "metropolis", 64 * 100)
-        replicas._betas = sign * replicas._betas
+        for block in replicas.blocks:
+            block.exchanges.betas = sign * block.exchanges.betas
         replicas.sweep(2)
         spins = torch.from_numpy(replicas.sample()[0])
         pairs = zip(spins, test_tempering.BETAS, strict=True)
@@ -190,8 +196,9 @@ def test_the_wrong_sign_in_the_exchange():
 
 def test_an_exchange_of_every_pair_every_time():
     replicas = test_tempering.replicas_at_equilibrium(SQUARE, "metropolis", 64 * 100)
-    with mutated(tempering.np, "minimum", lambda gain, _: np.zeros_like(gain)):
-        replicas._exchange()
+    for block in replicas.blocks:
+        block.exchanges.betas = np.zeros(3)
+        block.exchanges.propose(block.sampler.measure()[0])
     spins = torch.from_numpy(replicas.sample()[0])
     assert laws.p_value(spins[0], SQUARE, test_tempering.BETAS[0]) < FALSE_ALARM
 
@@ -203,8 +210,9 @@ def test_an_acceptance_wrong_by_three_percent(bias):
 
     def p_value(factor: float) -> float:
         sampler = laws.kernel("metropolis", SQUARE, laws.BETA, spins.numpy())
-        _, law = sampler._law
-        law[:, :, 1] = (law[:, :, 1] * factor).astype(np.uint64)
+        p = sampler.law.probability(np.full((1, 1, 1, 1), laws.BETA))
+        p[:, :, 1] *= factor
+        sampler._chances = kernels.multispin.digits(p).reshape(1, -1, 8)
         sampler.sweep(30)
         return laws.p_value(torch.from_numpy(sampler.spins()), SQUARE, laws.BETA)
 

@@ -4,6 +4,7 @@ False alarms: |z| < 4.5 is 7e-6, about 200 times; each sum of squares is inside 
 """
 
 import dataclasses
+import itertools
 import math
 import sys
 
@@ -13,10 +14,11 @@ import torch
 from scipy.stats import chi2
 
 from ising import exact, kernels, lattices, stats, tempering, updates
-from ising.equilibrium import NotEquilibrated, halves_z, pilot
+from ising.equilibrium import NotEquilibrated, halves_z, pilot, pilots, race
 from ising.model import Ising
 from ising.observables import REGISTRY, Series
 from ising.simulate import join, simulate, stream
+from tests.ising import laws
 
 TEMPERATURES = (1.5, 1.8, 2.0, 2.1, 2.2, 2.269, 2.35, 2.5, 2.75, 3.0, 3.5, 5.0)
 SQUARE = Ising(lattices.square(4))
@@ -26,8 +28,8 @@ SHORT = {"beta": 0.4, "samples": 30, "chains": 70, "burn_in": 20, "thin": 2, "se
 def pulls(L: int, observables: tuple[str, ...]) -> dict[str, np.ndarray]:
     """(estimate - exact) / error at twelve temperatures, the updates taking turns."""
     model, z = Ising(lattices.square(L)), {name: [] for name in observables}
-    for k, T in enumerate(TEMPERATURES):
-        run = simulate(model, beta=1 / T, update=updates.names()[k % 3], samples=200, seed=k)
+    for k, (T, update) in enumerate(zip(TEMPERATURES, itertools.cycle(laws.THROUGH_ALL_SECTORS))):
+        run = simulate(model, beta=1 / T, update=update, samples=200, seed=k)
         known = exact.known(model, 1 / T)
         for name in observables:
             estimate = REGISTRY[name](run.series)
@@ -88,7 +90,7 @@ def test_the_naive_error_bar_does_not_cover(replicas):
 def test_seed_threads_and_segments_do_not_change_a_byte(update, J):
     model = Ising(lattices.square(4), J=J)
     reference = simulate(model, update=update, **SHORT)
-    assert reference.provenance["kernel"] == kernels.choose(update, model, "cpu").name
+    assert reference.provenance["kernel"] == kernels.choose(update, model, "cpu", reference.chains).name
     others = [
         simulate(model, update=update, threads=3, **SHORT),
         join(stream(model, update=update, segment=7, **SHORT)),
@@ -202,7 +204,9 @@ def test_a_run_carries_what_it_was_made_of():
 @pytest.mark.parametrize("update", updates.names())
 def test_chosen_thinning_leaves_little_correlation(update):
     run = simulate(Ising(lattices.square(8)), beta=0.44, update=update, samples=400, seed=2)
-    assert max(run.energy.tau, run.abs_m.tau) < 1.0
+    assert run.provenance["tau_stored_samples"] < 1.0
+    if not updates.conserves_magnetisation(update):
+        assert max(run.energy.tau, run.abs_m.tau) < 1.0
 
 
 def test_the_first_segment_settings_are_plain_values():
@@ -219,7 +223,7 @@ def test_acceptance_of_metropolis_at_infinite_temperature_is_the_laziness():
 
 def test_the_acceptance_counts_chains_and_not_the_rest_of_the_word():
     """One chain of one spin: the flipped fraction of the last sweep is 0 or 1."""
-    build = kernels.choose("heat_bath", model := Ising(lattices.chain(1, pbc=False)), "cpu")
+    build = kernels.choose("heat_bath", model := Ising(lattices.chain(1, pbc=False)), "cpu", 64)
     sampler = build(model, "heat_bath", 0.0, np.ones((1, 1), np.int8), np.random.SeedSequence(1))
     assert sampler.name == "multispin"
     assert {sampler.sweep(1) for _ in range(50)} == {0.0, 1.0}
@@ -291,3 +295,103 @@ def test_a_missing_segment_is_noticed():
     parts = list(stream(SQUARE, segment=10, **SHORT))
     with pytest.raises(ValueError, match=r"needs all its segments in order, got those starting at \[0, 20\]"):
         join([parts[0], parts[2]])
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def runner(clock: Clock, tau: float, seconds: float, far: float = 0.0):
+    """64 chains of an AR(1) process of this tau in sweeps, each of which takes so many seconds.
+
+    It begins as ``far`` away from zero as is said, and comes back in 100 sweeps, whatever tau is.
+    """
+    rng, x, sweeps = np.random.default_rng(0), np.zeros((1, 64)), [0]
+    keep = (2 * tau - 1) / (2 * tau + 1)
+
+    def sweep(n: int) -> None:
+        clock.now += n * seconds
+        sweeps[0] += n
+        for _ in range(n):
+            x[:] = keep * x + rng.normal(size=x.shape)
+
+    return sweep, lambda: x + far * math.exp(-sweeps[0] / 100)
+
+
+def test_a_race_is_won_by_the_most_independent_samples_per_second():
+    """A sample costs 2 tau times the seconds of a sweep: 24, 16 and 800; tau is known to a quarter."""
+    clock = Clock()
+    entrants = {
+        "quick": runner(clock, tau=400.0, seconds=0.03),
+        "best": runner(clock, tau=4.0, seconds=2.0),
+        "hopeless": runner(clock, tau=40.0, seconds=10.0),
+    }
+    found = race(entrants, 64, clock)
+    assert min(found, key=lambda name: found[name].seconds) == "best"
+    assert found["best"].over
+    assert found["best"].seconds == pytest.approx(16.0, rel=0.25)
+    assert found["best"].tau == pytest.approx(4.0, rel=0.25)
+    assert not found["hopeless"].over  # it was left after its first lap
+    assert found["quick"].seconds > found["best"].seconds
+    first_lap = next(pilots(*entrants["quick"], 64))
+    assert 2 * first_lap.tau * 0.03 < found["best"].seconds  # so one lap is not to be trusted
+
+
+def test_a_race_waits_until_a_start_far_away_is_forgotten(monkeypatch):
+    """The planted bug is to believe the tau of a runner that is still on its way."""
+    clock = Clock()
+
+    def winner() -> str:
+        found = race({"far": runner(clock, 4.0, 1.0, far=100.0), "near": runner(clock, 12.0, 1.0)}, 64, clock)
+        return min(found, key=lambda name: found[name].seconds)
+
+    assert winner() == "far"
+    monkeypatch.setattr("ising.equilibrium.RACE_START", 0)
+    assert winner() == "near"
+
+
+def test_auto_is_a_run_of_the_update_that_it_names():
+    model = Ising(lattices.square(8))
+    settings = {"beta": 0.44, "samples": 12, "chains": 20, "seed": 3}
+    whole = list(stream(model, update="auto", segment=5, **settings))
+    chosen, measured = whole[0].settings.update, whole[0].settings.measured
+    assert measured.keys() == {name for name in updates.names() if not updates.conserves_magnetisation(name)}
+    assert chosen == max(measured, key=lambda name: measured[name][1])
+    assert whole[0].settings.kernel == kernels.choose(chosen, model, "cpu", whole[0].settings.chains).name
+    named = simulate(model, update=chosen, **settings)
+    run = join(whole)
+    assert (run.update, run.thin, run.burn_in) == (chosen, named.thin, named.burn_in)
+    np.testing.assert_array_equal(run.bits, named.bits)
+    assert run.provenance[f"auto_{chosen}_independent_per_second"] == measured[chosen][1]
+    assert not any(name.startswith("auto") for name in named.provenance)
+
+
+def test_auto_keeps_its_choice_when_it_is_resumed(monkeypatch):
+    settings = {"beta": 0.4, "samples": 12, "chains": 20, "seed": 3, "segment": 5}
+    whole = list(stream(SQUARE, update="auto", **settings))
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the choice was made again")
+
+    monkeypatch.setattr(sys.modules[stream.__module__], "choose_update", never)
+    resumed = whole[:1] + list(stream(SQUARE, update="auto", resume=whole[0], **settings))
+    np.testing.assert_array_equal(join(resumed).bits, join(whole).bits)
+    assert [part.settings for part in resumed] == [part.settings for part in whole]
+    with pytest.raises(AssertionError, match="made again"):
+        next(stream(SQUARE, update="auto", **settings))
+
+
+def test_the_autocorrelation_of_what_is_stored_is_measured():
+    """0.5 is independence; spacing by 2 tau leaves little, no spacing leaves all."""
+    model = Ising(lattices.square(8))
+    apart = simulate(model, beta=0.44, update="wolff", samples=400, seed=2).provenance
+    dense = simulate(model, beta=0.44, samples=400, thin=1, seed=2).provenance
+    assert 0.5 <= apart["tau_stored_samples"] < 1.0
+    assert dense["tau_stored_samples"] == pytest.approx(dense["pilot_tau_sweeps"], rel=0.4)
+    assert dense["tau_stored_samples"] > 2

@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from ising import Ising, lattices, store
+from ising.kernels.bits import pack, unpack
 from ising.model import restore
-from ising.store.layout import pack, unpack
+from ising.store import archive, layout
 from tests.ising.store_cases import MODEL, make_run, same, two_runs
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ising-runs-1.h5"
@@ -181,3 +182,23 @@ def test_configurations_notice_another_file(path):
     store.append(path, make_run(0.44, seed=2))
     with pytest.raises(store.StoreError, match="replaced since"):
         _ = stale.spins
+
+
+def test_however_a_run_is_cut_in_blocks_it_is_the_same_run(tmp_path, monkeypatch):
+    """Chunks hold so many samples of so many chains that they are written once and in one go."""
+    run, digests, chunks = make_run(chains=9, samples=23), set(), []
+    for bytes_of_block, bytes_of_chunk in ((1 << 24, 1 << 19), (9 * 2 * 5, 20), (1, 1)):
+        monkeypatch.setattr(layout, "BLOCK", bytes_of_block)
+        monkeypatch.setattr(layout, "CHUNK", bytes_of_chunk)
+        for pieces in ([23], [4, 4, 4, 4, 4, 3], [1] * 23):
+            path = tmp_path / f"{bytes_of_block}-{len(pieces)}.h5"
+            cuts = np.cumsum(pieces)[:-1]
+            arrays = (np.split(x, cuts, axis=1) for x in (run.bits, run.energies, run.magnetisations))
+            [addition] = [replace(archive._addition(run), blocks=list(zip(*arrays, strict=True)))]
+            archive.add(path, [addition])
+            assert same(next(store.runs(path)), run)
+            digests.add(store.digest(path))
+        with h5py.File(path) as file:
+            chunks.append((file["runs/0000/spins"].chunks, file["runs/0000/energy"].chunks))
+    assert len(digests) == 1
+    assert chunks == [((9, 23, 2), (9, 23)), ((2, 5, 2), (1, 5)), ((1, 1, 2), (1, 1))]

@@ -27,11 +27,14 @@ def path(tmp_path):
         ({"energies": np.zeros((2, 3))}, r"energies must have the shape \(10, 7\)"),
         ({"spins": np.zeros((10, 7, 12), np.int8)}, "2 . x - 1"),
         ({"spins": np.ones((10, 7, 12))}, "must be int8"),
+        ({"bits": np.ones((10, 7, 3), np.uint8)}, r"shape \(chains, samples, 2\)"),
+        ({"bits": np.ones((10, 7, 2))}, "must be uint8"),
+        ({"bits": np.full((10, 7, 2), 8, np.uint8)}, "past the last site must be 0"),
     ],
 )
 def test_append_refuses_arrays_that_do_not_fit(path, wrong, message):
     before = path.read_bytes()
-    with pytest.raises(store.StoreError, match=message):
+    with pytest.raises(ValueError, match=message):
         store.append(path, replace(make_run(), **wrong))
     assert path.read_bytes() == before
 

@@ -22,8 +22,14 @@ GLASS = Ising(lattices.square(4), J=torch.randn(32, generator=torch.Generator().
 def replicas_at_equilibrium(model: Ising, update: str, ladders: int) -> tempering.Replicas:
     """Exact draws at every temperature."""
     replicas = tempering.Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1)
-    start = torch.cat([laws.equilibrium(model, beta, ladders, seed=k) for k, beta in enumerate(BETAS)])
-    replicas.sampler = laws.kernel(update, model, np.repeat(BETAS, ladders), start.numpy())
+    draws = [laws.equilibrium(model, beta, ladders, seed=k) for k, beta in enumerate(BETAS)]
+    start, first = torch.stack(draws, dim=1).numpy(), 0
+    for k, block in enumerate(replicas.blocks):
+        last = first + len(block.exchanges.walkers)
+        betas, spins = np.array(BETAS)[block.exchanges.place], start[first:last].reshape(-1, start.shape[-1])
+        sampler = type(block.sampler)(model, update, betas, spins, np.random.SeedSequence([2, k]))
+        replicas.blocks[k] = tempering.Block(sampler, block.exchanges)
+        first = last
     return replicas
 
 
@@ -88,7 +94,7 @@ def test_round_trips_of_certain_swaps():
     replicas = tempering.Replicas(flat, [0.4, 0.3, 0.2, 0.1], "metropolis", 2, "random", 0, "cpu", 1)
     replicas.sweep(8)  # rounds (01)(23), (12), ...: after eight every walker is back where it was
     np.testing.assert_array_equal(replicas.exchange_rates, [1, 1, 1])
-    np.testing.assert_array_equal(replicas._walkers[:, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(replicas.blocks[0].exchanges.walkers[0], [0, 1, 2, 3])
     assert replicas.round_trips == 2  # half a trip, of a walker that began elsewhere, does not count
     before = replicas.round_trips
     replicas.sweep(80)
@@ -105,6 +111,46 @@ def test_the_seed_decides_every_byte():
         np.testing.assert_array_equal(a.spins, b.spins)
         assert (a.spins != c.spins).any()
     assert (first.runs[0].burn_in, first.runs[0].thin, first.sweeps) == (10, 2, 40)
+
+
+@pytest.mark.parametrize("update", ["metropolis", "wolff"])
+def test_resuming_goes_on_as_if_nothing_had_happened(update):
+    """Samples, exchanges and the places of all walkers; three ladders are cut into tiles, 200 fill blocks."""
+    for chains in (3, 200):
+        settings = {"update": update, "burn_in": 5, "thin": 2, "chains": chains, "seed": 6}
+        whole = tempering.simulate(SQUARE, BETAS, 7, **settings)
+        part = tempering.simulate(SQUARE, BETAS, 4, **settings)
+        rest = tempering.simulate(SQUARE, BETAS, 3, resume=part, **settings)
+        for run, first, second in zip(whole.runs, part.runs, rest.runs, strict=True):
+            np.testing.assert_array_equal(run.spins, np.concatenate([first.spins, second.spins], axis=1))
+        counts = {f"{k}/exchanges/{x}" for k in (0, 1) for x in ("swaps", "trips", "last")}
+        for name in whole.state.keys() - counts:
+            np.testing.assert_array_equal(whole.state[name], rest.state[name])
+        other = tempering.Replicas(SQUARE, [0.6, 0.5], update, chains, "random", 6, "cpu", 1)
+        with pytest.raises(ValueError, match="cannot resume"):
+            other.load({})
+
+
+def test_threads_do_not_change_a_byte():
+    runs = [tempering.simulate(SQUARE, BETAS, 5, burn_in=3, thin=1, chains=400, threads=n) for n in (1, 3)]
+    for a, b in zip(*(ladder.runs for ladder in runs), strict=True):
+        np.testing.assert_array_equal(a.spins, b.spins)
+
+
+def test_spaced_temperatures_swap_alike():
+    """Rates measured afterwards: all within 0.06 of each other and of what was asked for, or more."""
+    model = Ising(lattices.square(16))
+    betas = tempering.spaced(model, 0.55, 0.35, rate=0.4)
+    assert (betas[0], betas[-1]) == (0.55, 0.35)
+    assert all(np.diff(betas) < 0)
+    rates = tempering.simulate(model, betas, 500, burn_in=500, thin=2, chains=64, seed=2).exchange_rates
+    assert rates.min() > 0.34
+    assert np.ptp(rates) < 0.12
+    even = np.linspace(0.55, 0.35, len(betas)).tolist()
+    assert np.ptp(tempering.simulate(model, even, 500, burn_in=500, thin=2, chains=64).exchange_rates) > 0.12
+    for wrong in ({"first": 0.3, "last": 0.3}, {"first": 0.5, "last": 0.3, "rate": 1.5}):
+        with pytest.raises(ValueError, match=r"differ|between 0 and 1"):
+            tempering.spaced(model, **wrong)
 
 
 def test_a_ladder_that_is_not_one_is_refused():

@@ -3,12 +3,20 @@
 False alarms: 1e-5 for each p-value, about 250 of them, on fixed seeds: 1 in 400 new sets of seeds.
 """
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from ising import kernels, lattices, updates
-from ising.kernels.xoshiro import jit, step, streams
+from ising import kernels, lattices, stats, updates
+from ising.kernels import chances, shishua, tally
+from ising.kernels.chances import begin, finish
+from ising.kernels.lanes import aligned, load, splat, store
+from ising.kernels.shishua import draw as shishua_draw
+from ising.kernels.xoshiro import bare, jit, step, streams
 from ising.model import Ising
 from tests.checks import FALSE_ALARM
 from tests.ising import laws
@@ -33,6 +41,15 @@ def test_the_boltzmann_law_is_invariant(form, update, name, J, h):
     assert laws.invariance(form, update, model) > FALSE_ALARM
 
 
+@pytest.mark.parametrize("h", [0.0, 0.3])
+@pytest.mark.parametrize("J", [1.0, -1.0])
+@pytest.mark.parametrize("name", laws.SMALL)
+def test_the_boltzmann_law_is_invariant_for_one_cluster_after_another(name, J, h):
+    """What a few chains take, here with many."""
+    model = Ising(laws.SMALL[name], J=J, h=h)
+    assert laws.invariance("serial", "wolff", model) > FALSE_ALARM
+
+
 @pytest.mark.parametrize("update", updates.names())
 @pytest.mark.parametrize("form", FORMS)
 def test_the_boltzmann_law_of_a_glass_is_invariant(form, update):
@@ -43,14 +60,14 @@ def test_mixed_signs_of_one_strength_are_bit_packed():
     lattice = lattices.triangular(4)
     J = torch.where(torch.rand(len(lattice.edges), generator=GLASS) < 0.5, -0.7, 0.7)
     model = Ising(lattice, J=J, h=-0.2)
-    assert kernels.choose("metropolis", model, "cpu") is kernels.Multispin
+    assert kernels.choose("metropolis", model, "cpu", 64) is kernels.Multispin
     assert laws.invariance("compiled", "metropolis", model) > FALSE_ALARM
 
 
-@pytest.mark.parametrize("update", updates.names())
+@pytest.mark.parametrize("update", laws.THROUGH_ALL_SECTORS)
 @pytest.mark.parametrize("form", FORMS)
 def test_it_converges_from_a_start_far_away(form, update):
-    """Invariance alone would pass an update that does nothing."""
+    """Invariance alone would pass an update that does nothing; for sectors of M see test_kawasaki.py."""
     model = Ising(lattices.square(3), h=0.1)
     start = torch.ones(laws.DRAWS, 9, dtype=torch.int8)
     assert laws.p_value(laws.swept(form, update, model, 0.3, start, 40), model, 0.3) > FALSE_ALARM
@@ -109,32 +126,32 @@ def test_spins_keep_dtype_and_shape_and_are_not_modified(update, dtype):
 
 def test_every_hamiltonian_finds_its_kernel():
     square, odd = lattices.square(4), glass(lattices.square(4))
-    for update, model, device, expected in [
-        ("metropolis", Ising(square, J=-2.0, h=0.1), "cpu", "multispin"),
-        ("heat_bath", Ising(square), "cpu", "multispin"),
-        ("metropolis", odd, "cpu", "torch"),
-        ("wolff", odd, "cpu", "wolff"),
-        ("metropolis", Ising(square), "cuda", "torch"),
-        ("wolff", Ising(square), "cuda", "torch"),
+    for update, model, device, chains, expected in [
+        ("metropolis", Ising(square, J=-2.0, h=0.1), "cpu", 1, "multispin"),
+        ("heat_bath", Ising(square), "cpu", 1, "multispin"),
+        ("metropolis", odd, "cpu", 64, "torch"),
+        ("wolff", Ising(square), "cpu", 64, "parallel wolff"),
+        ("wolff", Ising(square), "cpu", 1, "wolff"),
+        ("wolff", odd, "cpu", 64, "wolff"),
+        ("swendsen_wang", odd, "cpu", 64, "swendsen_wang"),
+        ("kawasaki", odd, "cpu", 64, "kawasaki"),
+        ("metropolis", Ising(lattices.triangular(4)), "cuda", 64, "torch"),
+        ("wolff", Ising(square), "cuda", 64, "torch"),
     ]:
-        assert kernels.choose(update, model, device).name == expected
+        assert kernels.choose(update, model, device, chains).name == expected
 
 
 @pytest.mark.parametrize("update", updates.names())
 @pytest.mark.parametrize(
     "model", [Ising(lattices.square(4), h=0.1), glass(lattices.chain(7))], ids=["uniform", "glass"]
 )
-def test_a_kernel_measures_exchanges_saves_and_restores(update, model):
+def test_a_kernel_measures_saves_and_restores(update, model):
     spins = laws.equilibrium(Ising(model.lattice), 0.2, draws=128).numpy()
     sampler = laws.kernel(update, model, 0.3, spins)
     np.testing.assert_array_equal(sampler.spins(), spins)
-    sampler.exchange(np.array([3, 5]), np.array([67, 69]))
-    swapped = spins.copy()
-    swapped[[3, 5, 67, 69]] = spins[[67, 69, 3, 5]]
-    np.testing.assert_array_equal(sampler.spins(), swapped)
     energy, magnetisation = sampler.measure()
-    np.testing.assert_allclose(energy, model.energy(torch.from_numpy(swapped)).numpy(), rtol=1e-14)
-    np.testing.assert_array_equal(magnetisation, swapped.sum(-1, dtype=float))
+    np.testing.assert_allclose(energy, model.energy(torch.from_numpy(spins)).numpy(), rtol=1e-14)
+    np.testing.assert_array_equal(magnetisation, spins.sum(-1, dtype=float))
     saved = sampler.state()
     sampler.sweep(5)
     after = sampler.spins()
@@ -144,7 +161,9 @@ def test_a_kernel_measures_exchanges_saves_and_restores(update, model):
     np.testing.assert_array_equal(again.spins(), after)
 
 
-@pytest.mark.parametrize(("update", "chains"), [("metropolis", 2500), ("wolff", 70)])
+@pytest.mark.parametrize(
+    ("update", "chains"), [("metropolis", 2500), ("wolff", 1500), ("wolff", 20), ("kawasaki", 70)]
+)
 def test_threads_do_not_change_a_byte(update, chains):
     model = Ising(lattices.square(4))
     start = laws.equilibrium(model, 0.2, draws=chains).numpy()
@@ -189,21 +208,170 @@ def test_ten_thousand_streams_are_distinct():
 
 def test_rare_flips_keep_their_relative_precision():
     """The smallest acceptance of the square lattice at T = 0.35, 1e-10, is not rounded to zero."""
-    spins = np.ones((64, 16), dtype=np.int8)
-    sampler = laws.kernel("metropolis", Ising(lattices.square(4)), 1 / 0.35, spins)
-    _, law = sampler._law
-    assert law[0, 0, 0, 0] / 2.0**64 == pytest.approx(15 / 16 * np.exp(-8 / 0.35), rel=1e-8)
+    law = kernels.multispin.Law("metropolis", 1.0, 0.0, np.array([4]))
+    digits = law.digits(np.full((1, 1), 1 / 0.35)).reshape(64, law.cases, 8)[:, 0, 0] & np.uint64(1)
+    p = (digits * 0.5 ** np.arange(1, 65)).sum()
+    assert p == pytest.approx(15 / 16 * np.exp(-8 / 0.35), rel=1e-8)
 
 
 def test_an_unknown_update_is_named():
     with pytest.raises(
-        ValueError, match="unknown update 'kawasaki'; choose one of heat_bath, metropolis, wolff"
+        ValueError, match=f"unknown update 'magic'; choose one of {', '.join(updates.names())}"
     ):
-        updates.get("kawasaki")
+        updates.get("magic")
 
 
-def test_different_temperatures_in_one_word_are_refused():
-    with pytest.raises(ValueError, match="same for each 64 consecutive chains"):
-        laws.kernel(
-            "metropolis", Ising(lattices.square(4)), np.linspace(0.1, 0.2, 64), np.ones((64, 16), np.int8)
+@pytest.mark.parametrize("update", ["metropolis", "heat_bath", "wolff"])
+def test_neighbouring_lanes_may_differ_in_temperature(update):
+    model, betas = Ising(lattices.square(4)), np.tile([0.2, 0.5], laws.DRAWS)
+    spins = torch.stack([laws.equilibrium(model, b, seed=k) for k, b in enumerate(betas[:2])], 1).flatten(
+        0, 1
+    )
+    sampler = laws.kernel(update, model, betas, spins.numpy())
+    sampler.sweep(2)
+    for k, beta in enumerate(betas[:2]):
+        assert laws.p_value(torch.from_numpy(sampler.spins()[k::2]), model, beta) > FALSE_ALARM
+
+
+@pytest.mark.parametrize(
+    ("lattice", "chains", "cut"),
+    [
+        (lattices.square(8), 1, True),
+        (lattices.square(16), 64, True),
+        (lattices.rectangular(12, 8), 3, True),
+        (lattices.honeycomb(8), 7, True),
+        (lattices.cubic(4), 20, True),
+        (lattices.chain(64), 5, True),
+        (lattices.square(8, pbc=False), 5, False),
+        (lattices.square(7), 5, False),
+    ],
+    ids=lambda x: x.name if isinstance(x, lattices.Lattice) else "",
+)
+def test_few_chains_are_cut_into_tiles_and_do_not_notice(lattice, chains, cut):
+    """Energies after each sweep are those of the spins, and on the average those of the readable rule."""
+    model = Ising(lattice, J=-1.0, h=0.2)
+    start = np.ones((chains, lattice.n_sites), dtype=np.int8)
+    sampler = kernels.Multispin(model, "metropolis", 0.3, start, np.random.SeedSequence(3))
+    assert (max(sampler.layout.cuts) > 1) is cut
+    for _ in range(3):
+        flipped, before = sampler.sweep(1), start
+        start = sampler.spins()
+        assert flipped == pytest.approx((start != before).mean())
+        energy, magnetisation = sampler.measure()
+        np.testing.assert_allclose(energy, model.energy(torch.from_numpy(start)).numpy(), rtol=1e-12)
+        np.testing.assert_array_equal(magnetisation, start.sum(-1, dtype=float))
+    series = np.array([(sampler.sweep(2), sampler.measure()[0].mean())[1] for _ in range(800)])
+    spins, rule = torch.ones(64, lattice.n_sites), updates.get("metropolis")
+    generator, reference = torch.Generator().manual_seed(1), []
+    for k in range(120):
+        spins, _ = rule(spins, model, 0.3, generator)
+        reference += [model.energy(spins).numpy()] if k >= 20 else []
+    a, b = stats.mean(series[None, 20:]), stats.mean(np.array(reference).T)
+    assert abs(a.mean - b.mean) < 5 * np.hypot(a.error, b.error)
+
+
+def test_a_tile_that_sees_the_wrong_neighbour_is_noticed():
+    """One rotation off, and the energies are no longer those of the spins: the check above has power."""
+    model = Ising(lattices.square(16))
+    sampler = kernels.Multispin(
+        model, "metropolis", 0.4, np.ones((1, 256), np.int8), np.random.SeedSequence(3)
+    )
+    sampler.schedule[-2][:, 2] += 1
+    sampler.sweep(20)
+    assert sampler.measure()[0] != model.energy(torch.from_numpy(sampler.spins())).numpy()
+
+
+def test_shishua_reproduces_the_published_numbers():
+    """The author's test vector for the seed 0: the first bytes after its warm-up."""
+    phi = (
+        "9E3779B97F4A7C15 F39CC0605CEDC834 1082276BF3A27251 F86C6A11D0C18E95 2767F0B153D27B7F "
+        "0347045B5BF1827F 01886F0928403002 C1D64BA40F335E36 F06AD7AE9717877E 85839D6EFFBD7DC6 "
+        "64D325D1C5371682 CADD0CCCFDFFBBE1 626E33B8D04B4331 BBF73C790D94F79D 471C4AB3ED3D82A5 "
+        "FEC507705E4AE6E5"
+    )
+    state, rows = aligned((shishua.ROWS, 8)), aligned((4, 8))
+    state[:4] = np.tile(np.array([int(word, 16) for word in phi.split()], np.uint64).reshape(4, 4), 2)
+    state[5] = [7, 5, 3, 1] * 2
+    shishua.spread(state)
+    assert (
+        state[3, :4].tobytes().hex().startswith("955d96f90fb4aa53092d82e63a7c09e2")
+    )  # the last of the warm-up
+    shishua.fill(state, rows)
+    for half in (rows[0, :4], rows[0, 4:]):
+        assert half.tobytes().hex().startswith("0ea27a7fcb038c71e2c7057d8fef2494")
+
+
+@pytest.mark.parametrize("which", [(), (0,), (0, 0), (0, 0, 0), (0, 0, 0, 0)], ids=len)
+def test_decisions_have_the_probability_of_their_case(which):
+    """Each lane of each row of 400 groups, |z| < 5 for every case; some groups take several turns."""
+    rng, cases = np.random.default_rng(1), 2 ** len(which)
+    p = rng.random(cases)
+    planes = rng.integers(0, 2**64, (4, 16, 8), dtype=np.uint64)
+    bits = [np.unpackbits(plane.view(np.uint8), bitorder="little").reshape(16, 512) for plane in planes]
+    case = sum(bits[k].astype(np.int64) << k for k in range(len(which))) + np.zeros((16, 512), np.int64)
+    yes = np.zeros((16, 512))
+    state, scratch = shishua.streams(np.random.SeedSequence(5), 1)[0], aligned((chances.SCRATCH, 8))
+    rows = chances.digits(p[:, None]).reshape(-1, 8)
+    for _ in range(400):
+        _decide(which, state, scratch, planes.reshape(-1, 8), rows, chances.GROUP)
+        answers = scratch[chances.ANSWER : chances.ANSWER + 16].view(np.uint8)
+        yes += np.unpackbits(answers, axis=1, bitorder="little")
+    for k in range(cases):
+        n = 400 * (case == k).sum()
+        assert abs(yes[case == k].sum() - n * p[k]) < 5 * np.sqrt(n * p[k] * (1 - p[k]))
+
+
+@bare
+def _decide(which, state, scratch, planes, rows, size):
+    s0, s1, s2, s3, counter, increment = (
+        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
+    )  # fmt: skip
+    for g in range(16):
+        a0, a1, a2, a3, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
+        b0, b1, _, _, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
+        c0, c1, c2, c3 = load(planes, g), load(planes, 16 + g), load(planes, 32 + g), load(planes, 48 + g)
+        nowhere = splat(np.uint64(0))
+        begin(which, scratch, g, nowhere, c3, c2, c1, c0, False, rows, 0, a0, a1, a2, a3, b0, b1)
+    s0, s1, s2, s3, counter = finish(which, scratch, size, rows, 0, s0, s1, s2, s3, counter, increment)
+    store(state, 0, s0)
+    store(state, 1, s1)
+    store(state, 2, s2)
+    store(state, 3, s3)
+    store(state, 4, counter)
+
+
+@pytest.mark.parametrize("pairs", [1, 15, 16, 100])
+def test_lanes_are_counted_exactly(pairs):
+    rng = np.random.default_rng(pairs)
+    rows = aligned((50, 8))
+    rows[:] = rng.integers(0, 2**64, rows.shape, dtype=np.uint64)
+    i, j = rng.integers(0, 50, (2, pairs), dtype=np.int32)
+    signs = np.where(rng.random(pairs) < 0.5, np.uint64(2**64 - 1), np.uint64(0))
+    for against in (np.empty(0, dtype=np.uint64), signs):
+        counted = tally.lane_counts(tally.tally(rows, i, j, against)[None])[0]
+        differ = rows[i] ^ rows[j] ^ (against[:, None] if len(against) else np.uint64(0))
+        expected = np.unpackbits(differ.view(np.uint8), axis=1, bitorder="little").sum(0)
+        np.testing.assert_array_equal(counted, expected)
+
+
+def test_the_same_numbers_without_the_vector_instructions():
+    """The portable form, compiled for a plain processor in another process, makes the same spins."""
+    program = (
+        "import numpy as np; from ising import Ising, lattices; from ising.kernels import Multispin, lanes;"
+        "s = Multispin(Ising(lattices.square(8)), 'metropolis', 0.4, np.ones((70, 64), np.int8), "
+        "np.random.SeedSequence(1)); s.sweep(5); print(lanes.has_ternary_logic(), hash(s.bits().tobytes()))"
+    )
+
+    def run(**environment: str) -> list[str]:
+        outcome = subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": "0"} | environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
+        return outcome.stdout.split()
+
+    plain, native = run(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=""), run()
+    assert plain[0] == "False"
+    assert plain[1] == native[1]

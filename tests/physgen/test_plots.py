@@ -164,6 +164,25 @@ def test_training_curves():
     assert ax.get_xlabel() == "training step"
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_density_of_states_stands_beside_the_exact_one(known):
+    energies = np.linspace(-32.0, 32.0, 17)
+    ln_g = 11 - (energies / 10) ** 2
+    figure = plots.density_of_states(
+        Figure(), energies, ln_g, np.full(17, 0.1), 16, ln_g + 0.05 if known else None
+    )
+    above, below = figure.axes
+    assert texts(above) == ["exact"] * known + ["Wang–Landau"]
+    assert above.lines[-1].get_xdata()[[0, -1]].tolist() == [-2.0, 2.0]
+    assert above.lines[-1].get_ydata().max() == pytest.approx(11 / 16)
+    assert below.lines[-1].get_ydata() == pytest.approx(-0.05 if known else 0.1)
+    assert len(below.containers) == known
+    assert (below.get_ylabel(), below.get_xlabel()) == (
+        "ln g − exact" if known else "error of ln g",
+        "energy per site E / N",
+    )
+
+
 def test_pyplot_is_never_imported():
     sources = [Path(module.__file__).read_text() for module in (plots, report)]
     assert not any("import matplotlib.pyplot" in s or "import pyplot" in s for s in sources)

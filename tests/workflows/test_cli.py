@@ -1,7 +1,9 @@
 """The command line as a user meets it: quick help, errors of one sentence, stops that can be resumed."""
 
+import dataclasses
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -14,7 +16,9 @@ import h5py
 import numpy as np
 import pytest
 
-from ising import store
+from ising import Ising, lattices, store
+from ising.segments import Segment
+from ising.simulate import stream
 from workflows import __main__ as command
 from workflows import simulate
 
@@ -84,6 +88,13 @@ WRONG = {
     "unknown command": ("trian_rbm", "trian_rbm"),
     "unknown option": ("simulate --betta 0.4", "--betta"),
     "not a number": ("simulate --beta warm", "warm"),
+    "a fraction of a site": (
+        "simulate --L 16.5 --beta 0.4 --out {o}.h5",
+        "--L: '16.5' is not a whole number",
+    ),
+    "a half sample": ("simulate --samples 2.5 --beta 0.4 --out {o}.h5", "'2.5' is not a whole number"),
+    "a whole number as 1e3": ("train_rbm --data {f}/good.h5 --steps 1e3 --out {o}", "--steps: '1e3' is not"),
+    "half a side": ("simulate --lattice rectangular --L 4 6.0 --beta 0.4 --out {o}.h5", "'6.0' is not"),
     "no steps": ("train_rbm --data {f}/good.h5 --beta 0.3 --steps 0 --out {o}", "--steps"),
     "no records": ("train_rbm --data {f}/good.h5 --beta 0.3 --every 0 --out {o}", "--every"),
     "negative width": ("train_vae --data {f}/good.h5 --beta 0.3 --hidden -3 --out {o}", "--hidden"),
@@ -219,3 +230,45 @@ def test_training_continues_after_ctrl_c_bit_for_bit(folder, tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [100, 200, 300, 400, 500, 600]
     assert os.environ.get("PHYSGEN_TRACEBACK") is None
+
+
+def test_auto_goes_on_with_its_choice_and_naming_it_gives_the_same_content(tmp_path, monkeypatch, caplog):
+    options = {"L": (8,), "beta": (0.44,), "samples": 30, "chains": 16, "quiet": True}
+    auto = simulate.Config(**options, update="auto", out=tmp_path / "a.h5")
+    write = store.Journal.write
+
+    def stopped(journal: store.Journal, key: str, part: Segment, **more: float) -> None:
+        write(journal, key, part, **more)
+        if part.index == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.Journal, "write", stopped)
+        with pytest.raises(KeyboardInterrupt, match="the same command continues"):
+            simulate.main(config=auto)
+    with caplog.at_level("INFO"):
+        simulate.main(config=auto)
+    [run] = store.runs(tmp_path / "a.h5")
+    assert f"{run.update} " in caplog.text.partition("independent samples/s: ")[2].partition(",")[0]
+    rates = {
+        name: value for name, value in run.provenance.items() if name.endswith("_independent_per_second")
+    }
+    assert max(rates, key=rates.get) == f"auto_{run.update}_independent_per_second"
+    simulate.main(config=simulate.Config(**options, update=run.update, out=tmp_path / "b.h5"))
+    assert store.digest(tmp_path / "a.h5") == store.digest(tmp_path / "b.h5")
+
+
+def test_the_progress_line_follows_a_bounded_stretch_of_a_few_chains():
+    """White noise is 2 sweeps apart at tau = 1/2; all configurations count, also those before a resume."""
+    model, rng = Ising(lattices.chain(8)), np.random.default_rng(0)
+    [part] = stream(model, beta=0.5, samples=1, burn_in=0, thin=4, chains=100)
+    progress = simulate.Progress()
+    for k in range(1, 13):
+        energies = rng.normal(size=(100, 1000))
+        part = dataclasses.replace(part, first=1000 * k, bits=np.empty((100, 1000, 1)), energies=energies)
+        line = progress.after(part)
+    assert sum(row.size for row in progress.rows) < simulate.Progress.WINDOW + 16_000
+    found = re.fullmatch(r"[\d.]+[kMG]? samples/s  tau (\S+) sweeps  ESS (\S+)M", line)
+    assert float(found[1]) == pytest.approx(2.0, abs=0.1)
+    assert float(found[2]) == pytest.approx(1.3, abs=0.07)
+    assert [simulate._short(x) for x in (0.5, 999, 131_072, 2.5e9)] == ["0.5", "999", "131k", "2.5G"]

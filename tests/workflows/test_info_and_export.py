@@ -49,3 +49,16 @@ def test_rbms(path, tmp_path):
         assert set(np.unique(file["samples"][:])) == {0, 1}
         assert file["samples"].shape == (14, 12)
         assert file["labels"][:].tolist() == [0.44] * 7 + [0.3] * 7
+
+
+def test_arviz(path, tmp_path):
+    import xarray
+
+    export.main(export.Config(path, out=tmp_path / "x.nc", format="arviz", beta=0.3))
+    with xarray.open_datatree(tmp_path / "x.nc", engine="h5netcdf") as tree:
+        assert tree.attrs["beta"] == 0.3
+        np.testing.assert_array_equal(tree["posterior"]["energy"], make_run(0.3).energies)
+    with pytest.raises(ValueError, match="choose by --beta"):
+        export.main(export.Config(path, out=tmp_path / "y.nc", format="arviz"))
+    with pytest.raises(ValueError, match="leave out --split"):
+        export.main(export.Config(path, out=tmp_path / "y.nc", format="arviz", beta=0.3, split="test"))

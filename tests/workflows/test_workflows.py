@@ -5,6 +5,7 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ising import store
@@ -49,6 +50,10 @@ def test_other(name, data, trained, tmp_path, capsys):
         "export": {"file": data, "out": tmp_path / "a.npz"},
         "compare": {"runs": trained, "data": (data,), "report": tmp_path / "report.html", "samples": 200},
         "demo": {"out": tmp_path},
+        "phase_diagram": {"out": tmp_path},
+        "diagnose": {"file": data, "out": tmp_path / "a.png"},
+        "density_of_states": {"out": tmp_path / "g.csv"},
+        "sweep": {"out": tmp_path / "sweep"},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -59,9 +64,26 @@ def test_other(name, data, trained, tmp_path, capsys):
             assert "square 4 x 4" in shown
         case "export":
             assert (tmp_path / "a.npz").exists()
+        case "phase_diagram":
+            assert json.loads((tmp_path / "results.json").read_text())["results"].keys() == {
+                "T_c",
+                "nu",
+                "beta/nu",
+                "gamma/nu",
+            }
+        case "diagnose":
+            assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+        case "density_of_states":
+            energies, ln_g, errors = np.loadtxt(tmp_path / "g.csv", delimiter=",", skiprows=1, unpack=True)
+            assert energies[:3].tolist() == [-32.0, -24.0, -20.0]
+            assert np.exp(ln_g).sum() == pytest.approx(2**16)
+            assert (errors > 0).all()
+            assert (tmp_path / "g.png").exists()
         case "compare":
             assert "MADE" in shown
             assert "MADE" in (tmp_path / "report.html").read_text()
+        case "sweep":
+            assert store.betas(tmp_path / "sweep" / "square-L4.h5") == [0.3, 0.4]
         case "demo":
             page = (tmp_path / "report.html").read_text()
             for model in ("MADE", "RBM", "VAE", "DCGAN", "Monte Carlo, half vs half"):

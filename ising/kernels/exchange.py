@@ -1,0 +1,171 @@
+r"""Replica exchange in compiled code: temperatures change places among the chains of a ladder.
+
+Chain ``l * T + w`` is walker w of ladder l. ``place`` tells at which temperature each chain is, ``walkers``
+which walker is at each temperature; nothing else moves. :class:`Packed` makes sweeps and exchanges of
+packed chains without a return to Python in between.
+"""
+
+import math
+
+import numpy as np
+
+from .chances import DIGITS, GROUP, transpose, units
+from .lanes import LANES, WORDS, aligned
+from .multispin import Multispin, sweep_column
+from .tally import PLANES, lane_counts_into, tally_into
+from .xoshiro import bare, fraction, jit, step, streams
+
+NOBODY = -1
+NEVER, FROM_FIRST, FROM_LAST = 0, 1, 2  # where a walker was last, of the two ends of its ladder
+
+
+class Exchanges:
+    """The places of all walkers, and what happened to them.
+
+    Arguments:
+        betas: Inverse temperatures from one end of the ladder to the other.
+        ladders: Independent ladders.
+        seed: Of the decisions.
+
+    Attributes:
+        place: Temperature of each chain, int64, ``(ladders * T,)``.
+        walkers: Walker at each temperature, int64, ``(ladders, T)``.
+        swaps: Accepted and proposed exchanges of neighbours, int64, ``(2, T - 1)``.
+        trips: Round trips from the first temperature to the last and back.
+    """
+
+    def __init__(self, betas: np.ndarray, ladders: int, seed: np.random.SeedSequence):
+        self.betas, self._rng = betas, streams(seed, 1)[:, 0].copy()
+        self.place = np.tile(np.arange(len(betas)), ladders)
+        self.walkers = self.place.reshape(ladders, -1).copy()
+        self._parity = np.zeros(1, dtype=np.int64)
+        self.restart_counts()
+
+    def restart_counts(self) -> None:
+        self.swaps, self._trips = np.zeros((2, max(len(self.betas) - 1, 0)), np.int64), np.zeros(1, np.int64)
+        self._last = np.full(self.walkers.shape, NEVER)
+        np.put_along_axis(self._last, self.walkers[:, :1], FROM_FIRST, axis=1)
+
+    @property
+    def trips(self) -> int:
+        return int(self._trips[0])
+
+    def propose(self, energies: np.ndarray) -> None:
+        """One round: the pairs (0, 1), (2, 3), … or, in turn, (1, 2), (3, 4), …"""
+        _propose(energies, *self.arrays())
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return (
+            self.betas, self.place, self.walkers, self.swaps,
+            self._trips, self._last, self._parity, self._rng,
+        )  # fmt: skip
+
+    def state(self) -> dict[str, np.ndarray]:
+        names = ("place", "walkers", "swaps", "trips", "last", "parity", "rng")
+        return dict(zip(names, (array.copy() for array in self.arrays()[1:]), strict=True))
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        for array, saved in zip(self.arrays()[1:], state.values(), strict=True):
+            array[:] = saved
+
+
+@bare
+def _propose(energies, betas, place, walkers, swaps, trips, last, parity, rng):
+    s0, s1, s2, s3 = rng[0], rng[1], rng[2], rng[3]
+    ladders, n = walkers.shape
+    for lower in range(parity[0], n - 1, 2):
+        gap = betas[lower] - betas[lower + 1]
+        swaps[1, lower] += ladders
+        for ladder in range(ladders):
+            a, b = walkers[ladder, lower], walkers[ladder, lower + 1]
+            gain = gap * (energies[ladder * n + a] - energies[ladder * n + b])
+            bits, s0, s1, s2, s3 = step(s0, s1, s2, s3)
+            if gain >= 0 or fraction(bits) < math.exp(gain):
+                swaps[0, lower] += 1
+                walkers[ladder, lower], walkers[ladder, lower + 1] = b, a
+                place[ladder * n + a], place[ladder * n + b] = lower + 1, lower
+    for ladder in range(ladders):
+        home, away = walkers[ladder, 0], walkers[ladder, n - 1]
+        if last[ladder, home] == FROM_LAST:
+            trips[0] += 1
+        last[ladder, home] = FROM_FIRST
+        if last[ladder, away] == FROM_FIRST and n > 1:
+            last[ladder, away] = FROM_LAST
+    parity[0] = 1 - parity[0]
+    rng[0], rng[1], rng[2], rng[3] = s0, s1, s2, s3
+
+
+class Packed:
+    """A :class:`Multispin` sampler whose lanes are exchanged without leaving compiled code."""
+
+    def __init__(self, sampler: Multispin, exchanges: Exchanges):
+        self._sampler, self._exchanges = sampler, exchanges
+        law, layout = sampler.law, sampler.layout
+        self._units = units(law.probability(exchanges.betas[:, None, None, None])[..., 0])
+        hottest = law.digits(np.full((1, 1), exchanges.betas.min()))
+        self._rare = law.rare(hottest)
+        self._chances = aligned((layout.columns, *hottest.shape[1:]))
+        self._chain = np.ascontiguousarray(layout.lanes[1])
+        self._owner = np.where(layout.counted, self._chain, NOBODY)
+        self._counts = np.zeros((2, LANES), dtype=np.int64)
+        self._planes = np.zeros((PLANES, WORDS), dtype=np.uint64)
+        self._energies = np.zeros(len(exchanges.place))
+
+    def sweep(self, n: int) -> None:
+        """Repeats n times: one sweep of every chain, then one round of exchanges."""
+        s = self._sampler
+        _run(
+            *s.form, n, GROUP, s.rows, s.rng, s.used, s.scratch, s.schedule, s.law.certain,
+            self._rare, self._chances, self._units, self._chain, self._owner, *s.ends,
+            self._planes, self._counts, self._energies,
+            np.array([s.J, s.h, s.bonds, s.n_sites], dtype=np.float64), self._exchanges.arrays(),
+        )  # fmt: skip
+        s.set_beta(self._exchanges.betas[self._exchanges.place])
+
+
+@bare
+def _digits_of_lanes(units, chain, place, chances, block):
+    """Writes the digits of the probabilities of each lane, at the temperature of its chain."""
+    _, degrees, n_cases = units.shape
+    for kind in range(degrees):
+        for case in range(n_cases):
+            for word in range(WORDS):
+                for k in range(64):
+                    block[k] = units[place[chain[64 * word + 63 - k]], kind, case]
+                transpose(block)
+                for k in range(64):
+                    chances[(kind * DIGITS + k) * n_cases + case, word] = block[k]
+
+
+@bare
+def _energies_of_chains(rows, bonds, sites, planes, counts, owner, energies, model):
+    """Adds the energies of the lanes of one column to those of their chains."""
+    J, h = model[0], model[1]
+    tally_into(rows, bonds[0], bonds[1], bonds[2], planes)
+    lane_counts_into(planes, counts[0])
+    if h != 0:
+        tally_into(rows, sites[0], sites[1], sites[2], planes)
+        lane_counts_into(planes, counts[1])
+    for lane in range(LANES):
+        if owner[lane] != NOBODY:
+            energies[owner[lane]] += 2.0 * J * counts[0, lane] - 2.0 * h * counts[1, lane]
+
+
+@jit
+def _run(
+    which, by_spin, signed, n, size, rows, rng, used, scratch, schedule, certain, rare, chances,
+    units, chain, owner, bonds, sites, planes, counts, energies, model, exchanges,
+):  # fmt: skip
+    order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends = schedule
+    betas, place, walkers, swaps, trips, last, parity, state = exchanges
+    block = np.empty(64, dtype=np.uint64)
+    for _ in range(n):
+        energies[:] = model[1] * model[3] - model[0] * model[2]
+        for c in range(len(rows)):
+            _digits_of_lanes(units, chain[c], place, chances[c], block)
+            sweep_column(
+                which, by_spin, signed, False, rows[c], rng[c], used[c : c + 1], scratch[c], size, 1,
+                order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, certain, rare, chances[c],
+            )  # fmt: skip
+            _energies_of_chains(rows[c], bonds, sites, planes, counts, owner[c], energies, model)
+        _propose(energies, betas, place, walkers, swaps, trips, last, parity, state)
