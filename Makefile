@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint benchmarks clean
 
 demo: .venv/ready
 	$(BIN)/physgen demo --out demo
@@ -18,10 +18,16 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+benchmarks: .venv/ready
+	mkdir -p benchmarks
+	for name in metropolis clusters tempering dataset; do \
+	  $(BIN)/python -m workflows.benchmarks.$$name --environment benchmarks/peers --json benchmarks/$$name.json || exit 1; \
+	done
+
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
 clean:
-	rm -rf .venv demo runs report.html
+	rm -rf .venv demo runs benchmarks report.html

@@ -183,7 +183,7 @@ def choose_update(
     Example:
         >>> from ising.lattices import chain
         >>> sorted(choose_update(Ising(chain(8)), 0.5)[1])  # doctest: +ELLIPSIS
-        ['heat_bath', 'metropolis', ...]
+        ['few_clusters', 'heat_bath', 'metropolis', ...]
     """
     samplers = {}
     for update in updates.names():

@@ -105,6 +105,7 @@ def mean(series: np.ndarray) -> Estimate:
 
     A constant series has error 0 and tau 1/2. Warns :class:`ChainTooShort` where all chains together hold
     fewer than 50 tau or one holds fewer than 10 tau: the error bar is then uncertain, most likely too small.
+    Chains of one sample are independent samples.
 
     Example:
         >>> mean(np.random.default_rng(0).normal(size=(4, 10_000))).sigmas_from(0.0) < 4
@@ -229,7 +230,7 @@ def _tau_and_variance(x: np.ndarray, window: float = 5.0) -> tuple[float, float]
 
 def _warn_if_short(x: np.ndarray, tau: float) -> None:
     chains, n = x.shape
-    if x.max() > x.min() and (x.size < 50 * tau or n < 10 * tau):
+    if x.max() > x.min() and (x.size < 50 * tau or 1 < n < 10 * tau):
         warnings.warn(
             f"{chains} chain(s) of {n} samples are too short for tau_int = {tau:.1f}: an error bar needs "
             f"{math.ceil(10 * tau)} per chain and {math.ceil(50 * tau)} in all, so run longer or thin more",

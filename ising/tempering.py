@@ -5,11 +5,13 @@ After every sweep the pairs (0, 1), (2, 3), … or, in turn, (1, 2), (3, 4), …
 .. math:: \min\big(1, e^{(\beta_a - \beta_b)(E_a - E_b)}\big) ,
 
 which leaves the product of the Boltzmann laws unchanged. Configurations that are stuck at a low temperature
-come loose on their way through a high one.
+come loose on their way through a high one. In glasses two ladders can be run side by side that exchange
+clusters as well (:mod:`ising.houdayer`).
 
 References:
     | Replica Monte Carlo Simulation of Spin-Glasses (Swendsen and Wang, 1986)
     | Exchange Monte Carlo Method and Application to Spin Glass Simulations (Hukushima and Nemoto, 1996)
+    | Efficient cluster algorithm for spin glasses in any space dimension (Zhu, Ochoa and Katzgraber, 2015)
 """
 
 import math
@@ -24,11 +26,12 @@ import torch
 from scipy.special import log_ndtr
 from scipy.stats import norm
 
-from . import kernels, updates
+from . import glasses, kernels, updates
 from .equilibrium import Pilot, pilot, warn_if_unsettled
-from .kernels.exchange import Exchanges, Packed
+from .kernels.exchange import Exchanges
 from .kernels.lanes import LANES
 from .model import Ising, check_beta
+from .replicas import Block, Clusters
 from .run import Run
 from .simulate import check_counts, check_device, check_start, initial_spins, root_seed
 
@@ -46,6 +49,10 @@ class Ladder:
             ladders together. Few round trips mean that the ladder does not help.
         sweeps: Sweeps over which the two were counted.
         state: All that ``resume`` needs; plain arrays, which ``numpy.savez`` can keep.
+        partners: With Houdayer moves a second run per temperature. Its chain c exchanges clusters with chain
+            c of ``runs``: at one time the two are independent, over time they are not. So ``runs`` and
+            ``partners`` have honest error bars each by itself; from both together take the mean of each pair
+            first, as in ``stats.mean((run.energies + partner.energies) / 2)``.
     """
 
     runs: list[Run]
@@ -53,12 +60,21 @@ class Ladder:
     round_trips: int
     sweeps: int
     state: dict[str, np.ndarray] = field(repr=False)
+    partners: list[Run] = field(default_factory=list)
 
     @property
     def round_trip_time(self) -> float:
         """Sweeps that one replica needs for a round trip, on average; infinite if there was none."""
-        replicas = len(self.runs) * self.runs[0].chains
+        replicas = (len(self.runs) + len(self.partners)) * self.runs[0].chains
         return self.sweeps * replicas / self.round_trips if self.round_trips else math.inf
+
+    @property
+    def overlaps(self) -> list[np.ndarray]:
+        """Overlap q of the two replicas of each pair at each temperature, ``(chains, samples)`` each."""
+        if not self.partners:
+            raise ValueError("overlaps are those of partners; simulate with houdayer=1")
+        both = zip(self.runs, self.partners, strict=True)
+        return [glasses.overlap(run.spins, partner.spins) for run, partner in both]
 
 
 def simulate(
@@ -74,6 +90,7 @@ def simulate(
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
+    houdayer: int = 0,
     resume: Ladder | None = None,
 ) -> Ladder:
     """Draws ``chains * samples`` configurations at every temperature.
@@ -82,7 +99,8 @@ def simulate(
         model: The Hamiltonian.
         betas: Inverse temperatures, rising or falling; :func:`spaced` finds good ones.
         samples: Samples per ladder and temperature.
-        update: An update rule of :mod:`ising.updates`, applied once between exchanges.
+        update: An update rule of :mod:`ising.updates`, applied once between exchanges. Where all couplings
+            have one size, as in the ±J glass, ``metropolis`` and ``heat_bath`` move 512 replicas at once.
         burn_in: Sweeps before the first sample; by default a pilot decides, see :mod:`ising.simulate`.
         thin: Sweeps between samples; by default :math:`2 \\tau_{int}` of the slowest temperature.
         chains: Independent ladders.
@@ -90,6 +108,8 @@ def simulate(
         seed: The same seed and settings give the same spins; see :func:`ising.simulate.root_seed`.
         device: ``cpu`` or ``cuda``.
         threads: Used where there are enough ladders; the spins do not depend on it.
+        houdayer: Sweeps between Houdayer moves, for glasses: there are then two ladders for each chain, with
+            one move of each pair of replicas at every temperature. 0 for none.
         resume: What an earlier call with the same arguments returned, to go on after it: the new ladder has
             the next samples, as if it had never stopped.
 
@@ -106,10 +126,15 @@ def simulate(
     check_counts(samples=samples, chains=chains, seed=seed, threads=threads, burn_in=burn_in, thin=thin)
     check_start(start)
     check_device(device)
+    if houdayer:
+        check_counts(houdayer=houdayer)
+        if updates.conserves_magnetisation(update):
+            raise ValueError(f"{update} conserves the magnetisation and houdayer does not; leave one of them")
     steps = np.diff([check_beta(beta) for beta in betas])
     if not len(betas) or not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(f"betas must rise or fall from one to the next, got {list(betas)}; sort them")
-    replicas = Replicas(model, betas, update, chains, start, seed, device, threads)
+    ladders = 2 * chains if houdayer else chains
+    replicas = Replicas(model, betas, update, ladders, start, seed, device, threads, houdayer)
     found = None
     if resume is not None:
         burn_in, thin = resume.runs[0].burn_in, resume.runs[0].thin
@@ -124,19 +149,24 @@ def simulate(
             thin = thin or max(1, math.ceil(2 * found.tau))
     replicas.restart_counts()
 
-    spins = np.empty((len(betas), chains, samples, model.lattice.n_sites), dtype=np.int8)
-    energies, magnetisations = np.empty((2, len(betas), chains, samples))
+    spins = np.empty((len(betas), ladders, samples, model.lattice.n_sites), dtype=np.int8)
+    energies, magnetisations = np.empty((2, len(betas), ladders, samples))
     for k in range(samples):
         replicas.sweep(thin)
         spins[:, :, k], energies[:, :, k], magnetisations[:, :, k] = replicas.sample()
     provenance = _provenance(replicas, betas, device, start, found)
     provenance["seconds"] = round(time.perf_counter() - began, 3)
     described = model.describe(), tuple(model.lattice.shape)
-    runs = [
-        Run(*described, float(beta), update, int(seed), burn_in or 0, thin, s, E, M, dict(provenance))
-        for beta, s, E, M in zip(betas, spins, energies, magnetisations, strict=True)
-    ]
-    return Ladder(runs, replicas.exchange_rates, replicas.round_trips, samples * thin, replicas.state())
+    halves = (np.split(x, ladders // chains, axis=1) for x in (spins, energies, magnetisations))
+    runs, *partners = (
+        [
+            Run(*described, float(beta), update, int(seed), burn_in or 0, thin, s, E, M, dict(provenance))
+            for beta, s, E, M in zip(betas, *half, strict=True)
+        ]
+        for half in zip(*halves, strict=True)
+    )
+    counts = replicas.exchange_rates, replicas.round_trips, samples * thin
+    return Ladder(runs, *counts, replicas.state(), *partners)
 
 
 def spaced(
@@ -210,7 +240,11 @@ def _swap_rate(a: float, b: float, mean_a: float, mean_b: float, var_a: float, v
 
 
 class Replicas:
-    """All ladders at once, in blocks that share a sampler. Chain ``l * T + w`` is walker w of ladder l."""
+    """All ladders at once, in blocks that share a sampler. Chain ``l * T + w`` is walker w of ladder l.
+
+    With ``houdayer`` sweeps between cluster moves the number of ladders is even, and the second half of them
+    are the partners of the first half, in the order in which samples are returned.
+    """
 
     def __init__(
         self,
@@ -222,15 +256,19 @@ class Replicas:
         seed: int,
         device: str,
         threads: int,
+        houdayer: int = 0,
     ):
         updates.get(update)
         self._betas, self._threads = np.array(betas, dtype=np.float64), threads
-        root = root_seed(
-            "tempering", model.describe(), self._betas.tolist(), update, int(ladders), start, int(seed)
-        )
+        kind = f"tempering with clusters every {houdayer}" if houdayer else "tempering"
+        root = root_seed(kind, model.describe(), self._betas.tolist(), update, int(ladders), start, int(seed))
         together = max(1, LANES // len(betas))
+        self._paired = bool(houdayer)
+        if self._paired:  # partners share a block
+            together = max(2, together - together % 2)
         sizes = [min(together, ladders - first) for first in range(0, ladders, together)]
         seeds = root.spawn(3 * len(sizes))
+        cluster_seeds = root.spawn(len(sizes))
         self.blocks = []
         for k, size in enumerate(sizes):
             start_seed, run_seed, exchange_seed = seeds[3 * k : 3 * k + 3]
@@ -240,7 +278,10 @@ class Replicas:
             if form is kernels.Triton:  # it has one temperature per word
                 form = kernels.Plain
             sampler = form(model, update, self._betas[exchanges.place], spins, run_seed, device=device)
-            self.blocks.append(Block(sampler, exchanges))
+            clusters = None
+            if houdayer:
+                clusters = Clusters(model, sampler, exchanges, houdayer, cluster_seeds[k])
+            self.blocks.append(Block(sampler, exchanges, clusters))
 
     def restart_counts(self) -> None:
         for block in self.blocks:
@@ -271,62 +312,47 @@ class Replicas:
     def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Spins, total energies and total magnetisations by temperature and ladder."""
         parts = [block.sample() for block in self.blocks]
-        spins, energy, magnetisation = (np.concatenate(x, axis=1) for x in zip(*parts, strict=True))
+        spins, energy, magnetisation = (self._joined(x) for x in zip(*parts, strict=True))
         return spins, energy, magnetisation
 
     def watch(self) -> np.ndarray:
-        """Energies and absolute magnetisations of all temperatures, ``(2 * temperatures, ladders)``."""
-        measured = [block.by_temperature(x) for block in self.blocks for x in block.sampler.measure()]
-        energy, magnetisation = np.concatenate(measured[::2], axis=1), np.concatenate(measured[1::2], axis=1)
-        return np.concatenate([energy, np.abs(magnetisation)])
+        """Energies and absolute magnetisations of all temperatures, ``(2 * temperatures, ladders)``.
+
+        Of partners it is the mean of both, and below come the squares of their overlaps,
+        ``(3 * temperatures, ladders / 2)``.
+        """
+        if not self._paired:
+            measured = [block.by_temperature(x) for block in self.blocks for x in block.sampler.measure()]
+            return np.concatenate([self._joined(measured[::2]), np.abs(self._joined(measured[1::2]))])
+        spins, *measured = self.sample()
+        first, second = np.split(spins, 2, axis=1)
+        means = (np.add(*np.split(np.abs(x), 2, axis=1)) / 2 for x in measured)
+        return np.concatenate([*means, glasses.overlap(first, second) ** 2])
+
+    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """All blocks side by side, ``(temperatures, ladders, ...)``; partners after the first of pairs."""
+        if self._paired:
+            parts = [half for k in (0, 1) for half in (np.split(part, 2, axis=1)[k] for part in parts)]
+        return np.concatenate(parts, axis=1)
 
     def state(self) -> dict[str, np.ndarray]:
         return {
             f"{k}/{part}/{name}": array
             for k, block in enumerate(self.blocks)
-            for part in ("sampler", "exchanges")
-            for name, array in getattr(block, part).state().items()
+            for part, keeper in block.parts.items()
+            for name, array in keeper.state().items()
         }
 
     def load(self, state: dict[str, np.ndarray]) -> None:
+        old, new = ({name: x.shape for name, x in arrays.items()} for arrays in (state, self.state()))
+        if old != new:
+            raise ValueError("cannot resume: the ladder was made with other arguments; repeat those")
         for k, block in enumerate(self.blocks):
-            for part in ("sampler", "exchanges"):
+            for part, keeper in block.parts.items():
                 head = f"{k}/{part}/"
                 saved = {name.removeprefix(head): x for name, x in state.items() if name.startswith(head)}
-                if not saved:
-                    raise ValueError("cannot resume: the ladder was made with other arguments; repeat those")
-                getattr(block, part).load(saved)
+                keeper.load(saved)
             block.sampler.set_beta(self._betas[block.exchanges.place])
-
-
-class Block:
-    """Some ladders, the sampler of their chains, and their places."""
-
-    def __init__(self, sampler: kernels.Sampler, exchanges: Exchanges):
-        self.sampler, self.exchanges = sampler, exchanges
-        self._packed = Packed(sampler, exchanges) if isinstance(sampler, kernels.Multispin) else None
-
-    def sweep(self, n: int) -> None:
-        if self._packed is not None:
-            self._packed.sweep(n)
-            return
-        for _ in range(n):
-            self.sampler.sweep(1)
-            self.exchanges.propose(self.sampler.measure()[0])
-            self.sampler.set_beta(self.exchanges.betas[self.exchanges.place])
-
-    def by_temperature(self, x: np.ndarray) -> np.ndarray:
-        """``(chains, ...)`` to ``(temperatures, ladders, ...)``."""
-        ladders, n = self.exchanges.walkers.shape
-        chains = self.exchanges.walkers + n * np.arange(ladders)[:, None]
-        return x[chains.T]
-
-    def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        energy, magnetisation = self.sampler.measure()
-        spins, energy, magnetisation = (
-            self.by_temperature(x) for x in (self.sampler.spins(), energy, magnetisation)
-        )
-        return spins, energy, magnetisation
 
 
 def _provenance(

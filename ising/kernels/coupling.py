@@ -116,10 +116,10 @@ class Coupled:
         lanes = np.unpackbits(apart.astype("<u8").view(np.uint8), bitorder="little").astype(np.int64)
         return self._tiles.per_chain(lanes[None]) == 0
 
-    def carried(self) -> np.ndarray:
-        """A copy of the carried configurations, as rows."""
+    def rows(self, which: int = CARRIED) -> np.ndarray:
+        """A copy of the configurations, those that are carried, ``TOP`` or ``BOTTOM``, as rows of lanes."""
         rows = aligned((len(self._rows), WORDS))
-        rows[:] = self._rows[:, CARRIED]
+        rows[:] = self._rows[:, which]
         return rows
 
     def measure(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -264,30 +264,19 @@ def _sweeper(z: int, symmetric: bool) -> Callable:
             left = logic(left, w7, w7, AND_NOT)
         if first - spare > 7:
             left = logic(left, w0, w0, AND_NOT)
-        store(scratch, OPEN + g, left)
         if symmetric:
             store(scratch, SIGN + g, w0)
+        return left
 
     @inline
-    def fill_slots(scratch, size):
-        """Gives each lane's first two open rows a slot; the third, if any, waits."""
-        taken_a = taken_b = third = splat(np.uint64(0))
-        for g in range(size):
-            left = load(scratch, OPEN + g)
-            in_a = logic(left, taken_a, taken_a, AND_NOT)
-            left = left & taken_a
-            in_b = logic(left, taken_b, taken_b, AND_NOT)
-            left = left & taken_b
-            taken_a, taken_b, third = taken_a | in_a, taken_b | in_b, third | left
-            store(scratch, OPEN + g, left)
-            store(scratch, SLOT_A + g, in_a)
-            store(scratch, SLOT_B + g, in_b)
-        for j in range(thresholds):
-            store(scratch, OF_SLOT + 4 * j, splat(np.uint64(0)))
-            store(scratch, OF_SLOT + 4 * j + 1, splat(np.uint64(0)))
-            store(scratch, OF_SLOT + 4 * j + 2, taken_a)
-            store(scratch, OF_SLOT + 4 * j + 3, taken_b)
-        return third
+    def place(scratch, g, left, taken_a, taken_b, third):
+        """Gives each lane's first two open rows a slot; a third one waits."""
+        more = left & taken_a
+        waits = more & taken_b
+        store(scratch, SLOT_A + g, left ^ more)
+        store(scratch, SLOT_B + g, more ^ waits)
+        store(scratch, OPEN + g, waits)
+        return taken_a | left, taken_b | more, third | waits
 
     @inline
     def answered(scratch, g, j):
@@ -313,9 +302,13 @@ def _sweeper(z: int, symmetric: bool) -> Callable:
         return left
 
     @inline
-    def finish(scratch, size, chances, at, s0, s1, s2, s3, counter, increment):
+    def finish(scratch, size, taken_a, taken_b, third, chances, at, s0, s1, s2, s3, counter, increment):
         """Decides what is open in all rows of the group; the answers of the slots are left there."""
-        third = fill_slots(scratch, size)
+        for j in range(thresholds):
+            store(scratch, OF_SLOT + 4 * j, splat(np.uint64(0)))
+            store(scratch, OF_SLOT + 4 * j + 1, splat(np.uint64(0)))
+            store(scratch, OF_SLOT + 4 * j + 2, taken_a)
+            store(scratch, OF_SLOT + 4 * j + 3, taken_b)
         i = FIRST_ROWS
         while i < DIGITS:
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
@@ -370,6 +363,11 @@ def _sweeper(z: int, symmetric: bool) -> Callable:
     def moved(rows, neighbours, g, chain, e0, e1, e2, e3, e4, e5, e6, e7):
         """The new spin of one configuration: counts the neighbours that are up, and picks the answer."""
         d0, d1 = load(rows, neighbours[g, 0] + chain), load(rows, neighbours[g, 1] + chain)
+        if z == 4:  # two instructions less than the way for all
+            d2, d3 = load(rows, neighbours[g, 2] + chain), load(rows, neighbours[g, 3] + chain)
+            two, one = logic(d0, d1, d2, MAJORITY), logic(d0, d1, d2, XOR3)
+            few = logic(d3, logic(two, e4, e2, CHOOSE), logic(two, e2, e0, CHOOSE), CHOOSE)
+            return logic(one ^ d3, logic(two, e3, e1, CHOOSE), few, CHOOSE)
         c0, c1, c2 = d0 ^ d1, d0 & d1, splat(np.uint64(0))
         k = 2
         while k + 1 < z:
@@ -405,12 +403,14 @@ def _sweeper(z: int, symmetric: bool) -> Callable:
             for colour in range(len(colour_ends)):
                 while group < colour_ends[colour]:
                     start, at = group * GROUP, kinds[group] * block
+                    taken_a = taken_b = third = splat(np.uint64(0))
                     for g in range(size):
                         a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
                         b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        begin(scratch, g, chances, at, a0, a1, a2, a3, b0, b1, b2, b3)
+                        left = begin(scratch, g, chances, at, a0, a1, a2, a3, b0, b1, b2, b3)
+                        taken_a, taken_b, third = place(scratch, g, left, taken_a, taken_b, third)
                     s0, s1, s2, s3, counter = finish(
-                        scratch, size, chances, at, s0, s1, s2, s3, counter, increment
+                        scratch, size, taken_a, taken_b, third, chances, at, s0, s1, s2, s3, counter, increment
                     )
                     for g in range(size):
                         e0, e1 = below(scratch, g, 0), below(scratch, g, 1)
@@ -418,9 +418,12 @@ def _sweeper(z: int, symmetric: bool) -> Callable:
                         e4, e5 = below(scratch, g, 4), below(scratch, g, 5)
                         e6, e7 = below(scratch, g, 6), below(scratch, g, 7)
                         row = order[start + g]
-                        for chain in range(CHAINS):
-                            up = moved(rows, neighbours, start + g, chain, e0, e1, e2, e3, e4, e5, e6, e7)
-                            store(rows, row + chain, up)
+                        top = moved(rows, neighbours, start + g, TOP, e0, e1, e2, e3, e4, e5, e6, e7)
+                        bottom = moved(rows, neighbours, start + g, BOTTOM, e0, e1, e2, e3, e4, e5, e6, e7)
+                        carried = moved(rows, neighbours, start + g, CARRIED, e0, e1, e2, e3, e4, e5, e6, e7)
+                        store(rows, row + TOP, top)
+                        store(rows, row + BOTTOM, bottom)
+                        store(rows, row + CARRIED, carried)
                     group += 1
                 _copy(rows, ghosts, first_ghost, ghost_ends[colour])
                 first_ghost = ghost_ends[colour]

@@ -1,11 +1,12 @@
 r"""Wolff clusters of 512 chains at once: one row of bits per site and per bond.
 
-The law is that of :mod:`ising.updates.wolff`. All bonds are drawn, by :mod:`ising.kernels.chances`, to
-:math:`2^{-64}`; one random site of each chain is marked; the marks then flood along the bonds, line by line
-of the lattice, to and fro, until nothing changes; and the marked spins are flipped. The flood goes on for the
-chain with the longest way, but 512 of them share each step.
+The law is that of :mod:`ising.updates.wolff`, or of :mod:`ising.updates.few_clusters`. All bonds are drawn,
+by :mod:`ising.kernels.chances`, to :math:`2^{-64}`; one random site of each chain is marked, or three; the
+marks then flood along the bonds, line by line of the lattice, to and fro, until nothing changes; and the
+marked spins are flipped. The flood goes on for the chain with the longest way, but 512 of them share each
+step.
 
-Covers uniform :math:`|J|` (each bond of either sign) and uniform h.
+Covers uniform :math:`|J|` (each bond of either sign) and, with one site, uniform h.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 from numba import int64, uint64
 
 from ..model import Ising
+from ..updates import few_clusters
 from . import bits, tiles
 from .chances import ANSWER, GROUP, SCRATCH, ask, digits, finish
 from .lanes import (
@@ -47,12 +49,13 @@ class ParallelWolff:
     def covers(update: str, model: Ising, device: str, chains: int) -> bool:
         J, h = model.bond_couplings.abs(), model.site_fields
         uniform = bool((J[:1] == J).all() and (h == h[:1]).all())
-        return update == "wolff" and device == "cpu" and uniform and chains >= FEWEST_CHAINS
+        covered = update == "wolff" or (update == "few_clusters" and not h.any())
+        return covered and device == "cpu" and uniform and chains >= FEWEST_CHAINS
 
     def __init__(
         self,
         model: Ising,
-        update: str,  # noqa: ARG002
+        update: str,
         beta: float | np.ndarray,
         spins: np.ndarray,
         seed: np.random.SeedSequence,
@@ -61,6 +64,7 @@ class ParallelWolff:
         threads: int = 1,
     ):
         self._n_sites, self._bonds = model.lattice.n_sites, len(model.lattice.edges)
+        self._seeds = {"wolff": 1, "few_clusters": few_clusters.SITES}[update]
         self._tiles = tiles.cut(model, len(spins), (1, 1))
         self._J = float(model.bond_couplings.abs().max()) if self._bonds else 0.0
         self._h = float(model.site_fields[0])
@@ -89,6 +93,7 @@ class ParallelWolff:
                     dirty,
                     GROUP,
                     n,
+                    self._seeds,
                     *self._graph,
                     self._bond_chance[column % len(self._bond_chance)],
                     self._tie_chance[column % len(self._tie_chance)] if self._h else NO_TIES,
@@ -248,14 +253,15 @@ def _tied(rows, state, marked, scratch, size, n_sites, chance, up):
 
 
 @bare
-def _mark_seeds(state, marked, scratch, n_sites):
-    """Marks one random site of every lane."""
+def _mark_seeds(state, marked, scratch, n_sites, seeds):
+    """Marks random sites of every lane, and nothing else."""
     s0, s1, s2, s3, counter, increment = (
         load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
     )  # fmt: skip
     for i in range(n_sites + 1):
         store(marked, i, splat(uint64(0)))
-    for lane in range(0, LANES, 4 * WORDS):
+    for turn in range(0, seeds * LANES, 4 * WORDS):
+        lane = turn % LANES
         w0, w1, w2, w3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
         store(scratch, 0, w0)
         store(scratch, 1, w1)
@@ -321,7 +327,7 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
 
 @bare
 def _flip_clusters(
-    rows, state, used, marked, bonds, scratch, dirty, size, n,
+    rows, state, used, marked, bonds, scratch, dirty, size, n, seeds,
     low, high, signs, before, there, bond, first, next_lines, chance, tie, up,
 ):  # fmt: skip
     """Makes n clusters in every lane of a column; returns the number of flips in the lanes that are used."""
@@ -329,7 +335,7 @@ def _flip_clusters(
     count = splat(uint64(0))
     for _ in range(n):
         _draw_bonds(rows, state, bonds, scratch, size, low, high, signs, chance)
-        _mark_seeds(state, marked, scratch, n_sites)
+        _mark_seeds(state, marked, scratch, n_sites, seeds)
         _flood(marked, bonds, before, there, bond, first, next_lines, dirty)
         tied = splat(uint64(0))
         if len(tie):

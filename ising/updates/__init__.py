@@ -37,7 +37,7 @@ def get(name: str) -> Sweep:
 
     Example:
         >>> names()
-        ['heat_bath', 'kawasaki', 'metropolis', 'swendsen_wang', 'wolff']
+        ['few_clusters', 'heat_bath', 'kawasaki', 'metropolis', 'swendsen_wang', 'wolff']
     """
     if name not in names():
         raise ValueError(f"unknown update {name!r}; choose one of {', '.join(names())}")

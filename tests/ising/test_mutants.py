@@ -152,7 +152,7 @@ def test_stale_energies():
 
 
 def critical_series() -> Series:
-    return simulate(SQUARE, beta=0.44, samples=300, seed=7).series
+    return simulate(SQUARE, beta=0.44, samples=1000, seed=7).series
 
 
 def agrees(estimate: stats.Estimate, name: str) -> bool:

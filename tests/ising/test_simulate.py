@@ -155,7 +155,7 @@ def test_runs_with_one_seed_are_independent_of_each_other(monkeypatch):
     for module in (sys.modules[stream.__module__], tempering):
         monkeypatch.setattr(module, "root_seed", lambda *settings: np.random.SeedSequence(settings[-1]))
     for pair in pairs[:3]:
-        assert correlation(*pair()) > 10
+        assert correlation(*pair()) > 5
 
 
 def test_more_samples_begin_as_fewer_do():

@@ -132,6 +132,8 @@ def test_every_hamiltonian_finds_its_kernel():
         ("metropolis", odd, "cpu", 64, "torch"),
         ("wolff", Ising(square), "cpu", 64, "parallel wolff"),
         ("wolff", Ising(square), "cpu", 1, "wolff"),
+        ("few_clusters", Ising(square), "cpu", 64, "parallel wolff"),
+        ("few_clusters", Ising(square, h=0.1), "cpu", 64, "torch"),
         ("wolff", odd, "cpu", 64, "wolff"),
         ("swendsen_wang", odd, "cpu", 64, "swendsen_wang"),
         ("kawasaki", odd, "cpu", 64, "kawasaki"),

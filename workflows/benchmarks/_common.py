@@ -8,13 +8,9 @@ figure is the best of them. The median is told as well.
 import contextlib
 import dataclasses
 import math
-import os
-import pickle
 import platform
-import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +21,8 @@ from cyclopts import App, Parameter
 from ising.kernels.lanes import has_ternary_logic
 from ising.stats import Estimate, mean, tau_int
 from workflows._common import write_json
+from workflows.benchmarks._hosts import Host, own_hosts, peer_hosts, say
 
-PEERS = {"mcising": "mcising==1.1.*", "peapods": "peapods==0.2.*"}
-THREADS = ("RAYON", "OMP", "NUMBA", "MKL")
 SIGMAS = 4.5  # a sampler that is right is sent away by mistake once in 150 000 times
 
 
@@ -55,38 +50,6 @@ class Config:
             object.__setattr__(self, "windows", 2)
 
 
-class Host:
-    """A process that contestants live in; it starts when it is asked for the first time."""
-
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]):
-        self.name, self._command, self._environment = name, command, environment
-        self._process: subprocess.Popen | None = None
-
-    def ask(self, key: str, method: str, *arguments: Any) -> tuple[Any, float]:
-        """The result and the CPU seconds that it took.
-
-        Raises:
-            RuntimeError: If the process ended instead.
-        """
-        if self._process is None:
-            threads = {f"{library}_NUM_THREADS": "1" for library in THREADS}
-            variables = os.environ | threads | self._environment
-            pipe = subprocess.PIPE
-            self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, env=variables)
-        try:
-            pickle.dump((key, method, arguments), self._process.stdin)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)
-        except (EOFError, BrokenPipeError):
-            raise RuntimeError(
-                f"the process of {self.name} ended while {key} was asked to {method}"
-            ) from None
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.communicate()
-
-
 class Check(NamedTuple):
     """Updates before the check of the energy, measurements, and updates between them."""
 
@@ -104,10 +67,11 @@ class Contestant:
         host: Where it runs.
         kind: What the host calls it.
         options: What it is made of; ``beta`` among them is that of the check.
-        energy: Of a site; exact if it is a number.
+        energy: Of a site; exact if it is a number. A list where there are several temperatures.
         test: How long the check is.
         units: What is reported of it.
         baselines: It is compared with the first of these that takes part.
+        law: Contestants with the same law have the same tau: that of the one that measured it best is used.
         timing_beta: Where it is timed, if not where it is checked.
         conditions: What else there is to say.
     """
@@ -116,15 +80,19 @@ class Contestant:
     host: Host
     kind: str
     options: dict[str, Any]
-    energy: float | Estimate
+    energy: float | Estimate | list[float]
     test: Check
     units: tuple[str, ...] = ("attempts/ns",)
     baselines: tuple[str, ...] = ()
+    law: str = ""
     timing_beta: float | None = None
     conditions: str = ""
-    tau: float = math.nan
-    step: int = 1
-    rates: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tau = self.common_tau = math.nan  # of |m| in updates, by its own series and by that of its law
+        self.measured, self.step = 0, 1  # length of that series, and updates in a window
+        self.exchange_rates: np.ndarray | None = None
+        self.rates: dict[str, list[float]] = {}
 
     def ask(self, method: str, *arguments: Any) -> tuple[Any, float]:
         return self.host.ask(self.name, method, *arguments)
@@ -132,16 +100,20 @@ class Contestant:
     def check(self) -> str:
         """Makes it, and returns what is wrong with its energy, or nothing."""
         self.ask("make", self.kind, self.options)
-        self.ask("run", self.test.burn_in)
+        if self.test.burn_in:
+            self.ask("run", self.test.burn_in)
         series, _ = self.ask("series", self.test.samples, self.test.thin)
-        found = mean(series["energy"])
         if "abs_m" in series:
-            self.tau = tau_int(series["abs_m"]) * self.test.thin
+            self.tau, self.measured = tau_int(series["abs_m"]) * self.test.thin, series["abs_m"].size
+        self.exchange_rates = series.get("exchange_rates")
         if self.timing_beta is not None:
             self.ask("set_beta", self.timing_beta)
-        known = self.energy if isinstance(self.energy, Estimate) else Estimate(self.energy, 0.0)
-        if not abs(found.z(known)) < SIGMAS:
-            return f"its energy per site is {found}, it should be {known}: {found.z(known):+.1f} sigma"
+        expected = self.energy if isinstance(self.energy, list) else [self.energy]
+        energies = series["energy"].reshape(len(expected), -1, self.test.samples)
+        for known, found in zip(expected, map(mean, energies), strict=True):
+            known = known if isinstance(known, Estimate) else Estimate(known, 0.0)
+            if not abs(found.z(known)) < SIGMAS:
+                return f"its energy per site is {found}, it should be {known}: {found.z(known):+.1f} sigma"
         return ""
 
     def calibrate(self, seconds: float) -> None:
@@ -157,7 +129,7 @@ class Contestant:
     def window(self) -> None:
         done, seconds = self.ask("run", self.step)
         for unit in self.units:
-            self.rates.setdefault(unit, []).append(figure(unit, done, seconds, self.tau))
+            self.rates.setdefault(unit, []).append(figure(unit, done, seconds, self.common_tau))
 
 
 def figure(unit: str, done: dict[str, float], seconds: float, tau: float) -> float:
@@ -193,6 +165,10 @@ class Arena:
             else:
                 contestant.calibrate(self.config.seconds)
                 fit.append(contestant)
+        for contestant in fit:
+            alike = [other for other in fit if contestant.law and other.law == contestant.law] or [contestant]
+            best = max(alike, key=lambda other: other.measured)
+            contestant.common_tau = best.tau
         for _ in range(self.config.windows):
             for contestant in fit:
                 contestant.window()
@@ -206,7 +182,7 @@ class Arena:
         package: str,
         name: str,
         options: dict[str, Any],
-        energy: float | Estimate,
+        energy: float | Estimate | list[float],
         test: Check,
         *,
         kind: str = "",
@@ -238,7 +214,9 @@ def row(contestant: Contestant, unit: str, fit: list[Contestant], config: Config
         f"best of {config.windows} windows of {config.seconds:g} CPU-s, median {np.median(rates):.4g}"
     ]
     if unit == "independent/s":
-        conditions.append(f"tau_int(|m|) = {contestant.tau:.3g} updates, measured in this run")
+        conditions.append(
+            f"tau_int(|m|) = {contestant.common_tau:.3g} updates, its own series alone: {contestant.tau:.3g}"
+        )
     conditions += [text for text in (contestant.conditions, processor()) if text]
     value, baseline_value = max(rates), max(baseline.rates[unit])
     return {
@@ -269,11 +247,6 @@ def short(value: float) -> str:
     return f"{round(value, 2 - math.floor(math.log10(abs(value)))):.10g}"
 
 
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
 def processor() -> str:
     """What the figures were measured on, without the name of the machine."""
     logic = "with" if has_ternary_logic() else "without"
@@ -285,47 +258,16 @@ def arena(config: Config) -> Iterator[Arena]:
     """Starts the hosts, and ends them; writes the JSON file; leaves with status 1 if anything was wrong."""
     with contextlib.ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ours = [sys.executable, "-m", "workflows.benchmarks._ours"]
-        plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-        if platform.machine() in ("x86_64", "AMD64"):
-            plain["NUMBA_CPU_NAME"] = "x86-64-v3"
-        plain["NUMBA_CACHE_DIR"] = str(temporary / "compiled")
-        peers: dict[str, Host] = {}
-        if config.peers:
-            python = environment(config.environment or temporary / "peers")
-            for name in installed(python):
-                peers[name] = Host(name, [str(python), str(Path(__file__).with_name("_peers.py"))], {})
-        hosts = Host("this package", ours, {}), Host("this package, portable", ours, plain)
-        for host in (*hosts, *peers.values()):
+        peers = peer_hosts(config.environment or temporary / "peers") if config.peers else {}
+        ours, portable = own_hosts(temporary / "compiled")
+        for host in (ours, portable, *peers.values()):
             stack.callback(host.close)
-        arena = Arena(config, *hosts, peers)
+        arena = Arena(config, ours, portable, peers)
         yield arena
     if config.json is not None:
         write_json(config.json, arena.rows)
     if arena.wrong:
         sys.exit(f"wrong energies: {', '.join(arena.wrong)}")
-
-
-def environment(folder: Path) -> Path:
-    """The Python of the virtual environment in this folder, which is made if it is missing."""
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    return python
-
-
-def installed(python: Path) -> list[str]:
-    """The peers that are there or can be installed; one line about each that cannot."""
-    there = []
-    for name, requirement in PEERS.items():
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
-        pip = subprocess.run(command, capture_output=True, text=True, check=False)
-        if pip.returncode == 0:
-            there.append(name)
-        else:
-            reason = (pip.stderr.strip() or pip.stdout.strip() or "pip says nothing").splitlines()[-1]
-            say(f"{name} cannot be installed, so it does not take part: {reason}")
-    return there
 
 
 def command(main: Any) -> None:

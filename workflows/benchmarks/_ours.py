@@ -8,6 +8,7 @@ from ising.kernels.clusters import SwendsenWang, Wolff
 from ising.kernels.multispin import Multispin
 from ising.kernels.parallel_wolff import ParallelWolff
 from ising.kernels.plain import Plain
+from ising.tempering import Replicas
 from workflows.benchmarks import _loops
 from workflows.benchmarks._peers import serve
 
@@ -58,7 +59,35 @@ class Kernel:
         return {"energy": energy / self._sites, "abs_m": np.abs(magnetisation) / self._sites}
 
 
-OURS = {"kernel": Kernel, "numba loop": _loops.Metropolis, "numpy checkerboard": _loops.Checkerboard}
+class Ladders:
+    """Parallel tempering of this package."""
+
+    def __init__(self, L: int, betas: list[float], ladders: int):
+        model = Ising(lattices.square(L))
+        self._replicas = Replicas(model, betas, "metropolis", ladders, "random", 1, "cpu", 1)
+        self._ladders, self._sites = ladders, ladders * len(betas) * L * L
+        self._temperatures, self._size = len(betas), L * L
+
+    def run(self, n: int) -> dict[str, float]:
+        before = self._replicas.round_trips
+        self._replicas.sweep(n)
+        trips = self._replicas.round_trips - before
+        return {"updates": n * self._ladders, "sites": n * self._sites, "round_trips": trips}
+
+    def series(self, n: int, thin: int) -> dict[str, np.ndarray]:
+        energy = np.empty((self._temperatures, self._ladders, n))
+        for k in range(n):
+            self._replicas.sweep(thin)
+            energy[:, :, k] = self._replicas.watch()[: self._temperatures]
+        return {"energy": energy / self._size, "exchange_rates": self._replicas.exchange_rates}
+
+
+OURS = {
+    "ladders": Ladders,
+    "kernel": Kernel,
+    "numba loop": _loops.Metropolis,
+    "numpy checkerboard": _loops.Checkerboard,
+}
 OURS |= {"numba wolff": _loops.Wolff}
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ class McisingTempering:
         done, ladder = self._simulate(self._burn_in, n * thin, thin)
         at = {round(1 / row["temperature"], 9): row["energies"] for row in done}
         rates = np.array(ladder["swap_accepted"]) / np.array(ladder["swap_attempted"])
-        energies = np.stack([at[round(beta, 9)] for beta in self._betas])[:, None]
-        return {"energies": energies, "exchange_rates": rates}
+        energies = np.stack([at[round(beta, 9)] for beta in self._betas])
+        return {"energy": energies, "exchange_rates": rates}
 
 
 class Peapods:
@@ -124,8 +124,6 @@ class Peapods:
         """Means over ``thin`` sweeps; the magnetisation, which has a sign, only where it is of one sweep."""
         blocks = [self._sample(thin) for _ in range(n)]
         energies = -np.array([block["energies"] for block in blocks], dtype=np.float64).T
-        if self._tempering:
-            return {"energies": energies[:, None]}
         return {"energy": energies}
 
 

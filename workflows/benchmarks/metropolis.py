@@ -2,20 +2,25 @@
 
   python -m workflows.benchmarks.metropolis --json metropolis.json
 
-An attempt is one spin that gets its own random decision, whether it flips or not: that is the same work for
-every contestant. Codes in which replicas share random numbers do not take part, as their replicas become
-equal. A sweep of N sites in R chains is N * R attempts; measurements are not timed (except in peapods, which
-cannot leave them out).
+An attempt is one spin that gets its own random decision, whether it flips or
+not: that is the same work for every contestant. Codes in which replicas share
+random numbers do not take part, as their replicas become equal. A sweep of N
+sites in R chains is N * R attempts; measurements are not timed (except in
+peapods, which cannot leave them out).
 
-Before anything is timed the energy of every contestant is compared with the exact one (Kaufman), with errors
-that know of the autocorrelation; where none is known, with that of another kernel. Small lattices are checked
-at the critical point; large ones, which would take too long to forget their start there, at beta = 0.3; the
-cubic and the triangular lattice, where peers may close the boundary in another way, at beta = 0.2. All are
-timed at the critical point of their lattice, the glass where it is checked, at beta = 0.5.
+Before anything is timed the energy of every contestant is compared with the
+exact one (Kaufman), with errors that know of the autocorrelation; where none
+is known, with that of another kernel. Small lattices are checked at the
+critical point; large ones, which would take too long to forget their start
+there, at beta = 0.3; the cubic and the triangular lattice, where peers may
+close the boundary in another way, at beta = 0.2. All are timed at the critical
+point of their lattice, the glass where it is checked, at beta = 0.5.
 
-The portable row is the same kernel, compiled by another process for a processor of the level x86-64-v3 (or a
-generic one, where it is no x86): it may use the 256-bit registers of AVX2, but neither 512-bit registers
-nor the instruction for any function of three bits. --quick leaves this row out, as compiling takes long.
+The portable row is the same kernel, compiled by another process for a
+processor of the level x86-64-v3 (or a generic one, where it is no x86): it may
+use the 256-bit registers of AVX2, but neither 512-bit registers nor the
+instruction for any function of three bits. --quick leaves this row out, as
+compiling takes long.
 """
 
 import functools
@@ -80,20 +85,20 @@ def large(where: Arena, L: int) -> None:
 
 
 def other_lattice(where: Arena, name: str, L: int) -> None:
-    """A batch of another lattice, checked by Wolff clusters."""
+    """A batch of another lattice, checked by Swendsen-Wang clusters."""
     beta, chains = 0.2, 32 if where.config.quick else 512
     options = {"L": L, "beta": beta, "lattice": name, "chains": chains}
-    known = where.energy(options | {"chains": 32, "kernel": "Wolff"}, Check(200, 400, 5))
+    known = where.energy(options | {"chains": 32, "kernel": "SwendsenWang"}, Check(200, 400, 5))
     options |= {"kernel": "Multispin"}
     entry = Contestant(f"{name}, {chains} x L={L}", where.ours, "kernel", options, known, Check(500, 100, 10))
     compare(where, entry, name, L, known)
 
 
 def field(where: Arena) -> None:
-    """A batch in a field, checked by Wolff clusters with a ghost spin."""
+    """A batch in a field, checked by Swendsen-Wang clusters with a ghost spin."""
     L, chains = (8, 32) if where.config.quick else (64, 512)
     options = {"L": L, "beta": BETA_FIELD, "h": H, "chains": chains}
-    known = where.energy(options | {"chains": 32, "kernel": "Wolff"}, Check(200, 400, 5))
+    known = where.energy(options | {"chains": 32, "kernel": "SwendsenWang"}, Check(200, 400, 5))
     options |= {"kernel": "Multispin"}
     entry = Contestant(
         f"field h={H}, {chains} x L={L}", where.ours, "kernel", options, known, Check(500, 100, 10)

@@ -1,0 +1,215 @@
+"""Perfect samples follow the enumerated Boltzmann law, and what looks like perfect sampling does not.
+
+False alarms: 1e-5 for each p-value, 7e-6 for each |z| < 4.5; about 50 of them on fixed seeds.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from ising import exact, lattices, perfect, simulate, stats
+from ising.kernels import coupling
+from ising.kernels.chances import DIGITS
+from ising.kernels.coupling import BOTTOM, CARRIED, TOP, Coupled
+from ising.kernels.shishua import streams
+from ising.model import Ising
+from ising.perfect import draws, meeting_times, sample
+from tests.checks import FALSE_ALARM
+from tests.ising import laws
+
+BETA = 0.3
+SQUARE = Ising(lattices.square(4))
+OPEN = Ising(lattices.square(4, pbc=False), J=0.8, h=-0.2)
+QUICK = {
+    "square": SQUARE,
+    "square in a field": Ising(lattices.square(4), h=0.3),
+    "odd square": Ising(lattices.square(3), h=-0.1),
+    "open square": OPEN,
+    "antiferromagnet": Ising(lattices.square(4), J=-1.0),
+    "triangular": Ising(laws.SMALL["triangular"]),
+    "honeycomb": Ising(laws.SMALL["honeycomb"]),
+    "no coupling": Ising(lattices.square(3), J=0.0, h=0.4),
+}
+
+
+def coupled(model: Ising, beta: float = BETA, chains: int = 512, seed: int = 1) -> Coupled:
+    return Coupled(model, beta, chains, streams(np.random.SeedSequence(seed), 1)[0])
+
+
+HALF_MEET = int(np.median(meeting_times(coupled(SQUARE), 1000)))
+
+
+def p_value(bits: np.ndarray, model: Ising, beta: float = BETA) -> float:
+    spins = coupling.tiles.bits.unpack(np.ascontiguousarray(bits), model.lattice.n_sites)
+    return laws.p_value(torch.from_numpy(spins), model, beta)
+
+
+def agree(a, b) -> bool:
+    return abs(a.z(b)) < 4.5
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_law_is_the_enumerated_one(name):
+    model = QUICK[name]
+    run = sample(model, BETA, laws.DRAWS, seed=1)
+    assert p_value(run.bits[:, 0], model) > FALSE_ALARM
+    spins = torch.from_numpy(run.spins)
+    np.testing.assert_allclose(run.energies, model.energy(spins).numpy(), atol=1e-9)
+    np.testing.assert_array_equal(run.magnetisations, spins.sum(-1).numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.35])
+@pytest.mark.parametrize("h", [0.0, 0.3, -1.0])
+@pytest.mark.parametrize("name", laws.SMALL)
+def test_the_law_on_every_lattice(name, h, beta):
+    model = Ising(laws.SMALL[name], J=0.7, h=h)
+    assert p_value(sample(model, beta, laws.DRAWS, seed=2).bits[:, 0], model, beta) > FALSE_ALARM
+
+
+@pytest.mark.parametrize("factor", [0.7, 1, 3])
+def test_the_law_does_not_depend_on_the_length_of_a_block(factor):
+    assert p_value(draws(coupled(SQUARE), laws.DRAWS, int(factor * HALF_MEET))[0], SQUARE) > FALSE_ALARM
+
+
+def test_chains_in_tiles():
+    L, beta, n = 16, 0.25, 4096
+    tiled = coupled(Ising(lattices.square(L)), beta, chains=16)
+    assert len(tiled._tiles.sites) > 1
+    _, energies, magnetisations = draws(tiled, n, 60)
+    assert stats.mean(energies[:, None]).sigmas_from(L * L * exact.kaufman_energy(L, L, beta)) < 4.5
+    assert stats.mean(magnetisations[:, None]).sigmas_from(0.0) < 4.5
+
+
+def test_the_state_in_which_top_and_bottom_meet_is_biased():
+    """Coupling forward in time and stopping at the meeting: the best known mistake."""
+    found = []
+    for seed in range(laws.DRAWS // 512):
+        pair = coupled(SQUARE, seed=seed)
+        bits, met = pair.bits(pair.rows()), np.zeros(512, dtype=bool)
+        while not met.all():
+            pair.sweep(1)
+            new = pair.met() & ~met
+            bits[new] = pair.bits(pair.rows(TOP))[new]
+            met |= new
+        found.append(bits)
+    assert p_value(np.concatenate(found), SQUARE) < FALSE_ALARM
+
+
+class FreshNumbers(Coupled):
+    """Carries the chain by other random numbers than those of top and bottom."""
+
+    def sweep(self, n: int) -> None:
+        before = self._rows.copy()
+        super().sweep(n)
+        blocks = self._rows.copy()
+        self._rows[:] = before
+        super().sweep(n)
+        met = np.bitwise_or.reduce(blocks[:-2, TOP] ^ blocks[:-2, BOTTOM])
+        blocks[:, CARRIED] = (blocks[:, TOP] & ~met) | (self._rows[:, CARRIED] & met)
+        self._rows[:] = blocks
+
+
+def test_fresh_random_numbers_for_the_carried_chain_are_noticed():
+    wrong = FreshNumbers(SQUARE, BETA, 512, streams(np.random.SeedSequence(1), 1)[0])
+    assert p_value(draws(wrong, laws.DRAWS, HALF_MEET)[0], SQUARE) < FALSE_ALARM
+
+
+def test_the_draws_that_end_first_are_biased():
+    """Those whose next block already is one of the right kind, as an impatient caller would take them."""
+    chains, found, last = coupled(SQUARE), [], np.zeros(512, dtype=bool)
+    for _ in range(4 * laws.DRAWS // 512):
+        before = chains.bits(chains.rows())
+        chains.spread()
+        chains.sweep(HALF_MEET)
+        met = chains.met()
+        found.append(before[met & last])
+        last = met
+    assert p_value(np.concatenate(found), SQUARE) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("model", [SQUARE, OPEN])
+def test_top_carried_and_bottom_stay_in_order(model):
+    chains = coupled(model)
+    draws(chains, 512, 5)
+    chains.spread()
+    for _ in range(6):
+        bottom, carried, top = (chains.rows(k)[: chains.n_sites] for k in (BOTTOM, CARRIED, TOP))
+        assert not (bottom & ~carried).any()
+        assert not (carried & ~top).any()
+        assert (bottom != top).any()
+        chains.sweep(1)
+    assert (carried != top).any()
+    assert (carried != bottom).any()
+
+
+@pytest.mark.parametrize(("z", "h"), [(4, 0.0), (6, 0.0), (4, 0.3), (7, -0.5)])
+def test_thresholds_are_exact(z, h):
+    """The cells of the first digits and the comparison in those left over add up to the probability."""
+    beta, symmetric, degrees = 0.37, h == 0, np.array([z])
+    rows = coupling._thresholds(beta, 1.0, h, degrees, z, symmetric)[:, 0].reshape(-1, DIGITS) & np.uint64(1)
+    first, spare = coupling._cells(len(rows), symmetric)
+    whole = rows[:, :8] @ 2.0 ** -np.arange(1, 9)
+    rest = rows[:, 8:] @ 2.0 ** -np.arange(1, DIGITS - 7)
+    n = np.arange(len(rows))
+    p = 1 / (1 + np.exp(-2 * beta * (2 * n - z + h)))
+    np.testing.assert_allclose(whole + rest * 2.0 ** (spare - first), (1 + symmetric) * p, rtol=0, atol=3e-16)
+
+
+def test_energy_and_magnetisation_of_larger_lattices():
+    for L, n in ((16, 8192), (64, 1024)):
+        model = Ising(lattices.square(L))
+        run = sample(model, 1 / 3, n, seed=1)
+        assert run.energy.sigmas_from(exact.kaufman_energy(L, L, 1 / 3)) < 4.5
+        assert run.specific_heat.sigmas_from(exact.kaufman_specific_heat(L, L, 1 / 3)) < 4.5
+        wolff = simulate(model, beta=1 / 3, update="wolff", samples=n // 64, chains=64, seed=1)
+        assert agree(run.abs_m, wolff.abs_m)
+        assert agree(run.m, wolff.m)
+
+
+@pytest.mark.parametrize("update", ["wolff", pytest.param("metropolis", marks=pytest.mark.slow)])
+def test_markov_chains_agree_with_perfect_samples(update):
+    """On a lattice too large to enumerate and without an exact solution."""
+    model = Ising(lattices.cubic(4))
+    truth = sample(model, 0.2, 20_000, seed=1).observables()
+    run = simulate(model, beta=0.2, update=update, samples=200, chains=512, seed=1)
+    for name, estimate in run.observables().items():
+        assert agree(estimate, truth[name]), name
+    wrong = simulate(model, beta=0.202, update=update, samples=200, chains=512, seed=1)
+    assert not agree(wrong.energy, truth["energy"])
+
+
+def test_the_same_bytes_for_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(perfect, "PORTION", 1024)
+    one, two = (sample(SQUARE, 0.3, 4000, seed=3, threads=threads) for threads in (1, 2))
+    np.testing.assert_array_equal(one.bits, two.bits)
+    assert not np.array_equal(one.bits, sample(SQUARE, 0.3, 4000, seed=4).bits)
+    assert not np.array_equal(one.bits[:1024], one.bits[1024:2048])
+
+
+def test_few_samples_of_a_large_lattice():
+    run = sample(Ising(lattices.square(128)), 0.2, 3, seed=1)
+    assert run.bits.shape == (3, 1, 128 * 128 // 8)
+    e, c = (f(128, 128, 0.2) for f in (exact.kaufman_energy, exact.kaufman_specific_heat))
+    assert (np.abs(run.energies / 128**2 - e) < 4.5 * np.sqrt(c) / (0.2 * 128)).all()
+
+
+def test_meeting_times_grow_towards_the_critical_point():
+    model = Ising(lattices.square(8))
+    hot, warm = (np.median(meeting_times(coupled(model, beta), 10_000)) for beta in (0.2, 0.4))
+    assert 3 < hot < warm / 3
+
+
+@pytest.mark.parametrize(
+    ("model", "beta", "message"),
+    [
+        (Ising(lattices.square(16)), 1.0, "have not met within 300 sweeps"),
+        (Ising(lattices.square(4), J=torch.linspace(1, 2, 32)), 0.2, "the same J"),
+        (Ising(lattices.square(4), h=torch.linspace(1, 2, 16)), 0.2, "the same h"),
+        (Ising(lattices.square(4), J=-1.0, h=0.1), 0.2, "without a field on a bipartite lattice"),
+        (Ising(lattices.triangular(3), J=-1.0), 0.2, "without a field on a bipartite lattice"),
+    ],
+)
+def test_refusals(model, beta, message):
+    with pytest.raises(ValueError, match=message):
+        sample(model, beta, 100, max_sweeps=300)
