@@ -20,9 +20,12 @@ lint: .venv/ready
 
 benchmarks: .venv/ready
 	mkdir -p benchmarks
-	for name in metropolis clusters tempering dataset; do \
-	  $(BIN)/python -m workflows.benchmarks.$$name --environment benchmarks/peers --json benchmarks/$$name.json || exit 1; \
-	done
+	$(BIN)/python -m workflows.benchmarks.metropolis --environment benchmarks/peers --json benchmarks/metropolis.json
+	$(BIN)/python -m workflows.benchmarks.clusters --environment benchmarks/peers --json benchmarks/clusters.json
+	$(BIN)/python -m workflows.benchmarks.tempering --environment benchmarks/peers --json benchmarks/tempering.json
+	$(BIN)/python -m workflows.benchmarks.dataset --environment benchmarks/peers --json benchmarks/dataset.json
+	$(BIN)/python -m workflows.benchmarks.perfect --json benchmarks/perfect.json
+	$(BIN)/python -m workflows.benchmarks.table benchmarks/*.json
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

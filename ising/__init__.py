@@ -20,7 +20,7 @@ Example:
     (64, 100, 16)
 """
 
-from . import exact, lattices, stats, store, tempering, wang_landau
+from . import exact, lattices, perfect, stats, store, tempering, wang_landau
 from .model import Ising
 from .potts import Potts
 from .run import Run
@@ -34,6 +34,7 @@ __all__ = [
     "Run",
     "exact",
     "lattices",
+    "perfect",
     "simulate",
     "stats",
     "store",

@@ -1,11 +1,11 @@
 r"""Perfect sampling: independent draws from exactly the Boltzmann law, with no burn-in to guess.
 
-Coupling from the past, in the form that reads its random numbers once. Time is cut into blocks of equal length.
-In each block a top configuration (all up) and a bottom one (all down) are swept with the same random numbers.
-The heat bath of a ferromagnet keeps whatever started in between in between, so where top and bottom end up
-equal, the block has led every start to one and the same end. A chain is carried from the end of such a block
-through those that follow, by their random numbers, until the next one of that kind: what it is *before* that
-block is one exact draw.
+Coupling from the past, in the form that reads its random numbers once. Time is cut into blocks of equal
+length. In each block a top configuration (all up) and a bottom one (all down) are swept with the same random
+numbers. The heat bath of a ferromagnet keeps whatever started in between in between, so where top and bottom
+end up equal, the block has led every start to one and the same end. A chain is carried from the end of such
+a block through those that follow, by their random numbers, until the next one of that kind: what it is
+*before* that block is one exact draw.
 
 All of it is in the word "before": the configuration in which top and bottom first meet is biased, and so is
 what the first lanes to finish bring. Draws are therefore numbered by when they begin, and all that began are
@@ -55,8 +55,8 @@ def sample(
         A run of n chains with one sample each; ``burn_in`` and ``thin`` are the length of a block.
 
     Raises:
-        ValueError: If the model is none of these, or in half of the chains of the trial top and bottom have not
-            met in time.
+        ValueError: If the model is none of these, or if top and bottom have not met in time in half of the
+            chains of the trial.
 
     Example:
         >>> from ising.lattices import square
@@ -158,8 +158,8 @@ def draws(coupled: Coupled, n: int, block: int) -> tuple[np.ndarray, np.ndarray,
 def _block_length(times: np.ndarray, n: int) -> int | None:
     """The block for which n draws take the fewest sweeps; None if most chains did not meet.
 
-    The k-th of m times is expected to be enough for the share :math:`k / (m + 1)`. Every chain makes a block to
-    begin with, as many per draw as it takes, and some more until the last one has met.
+    The k-th of m times is expected to be enough for the share :math:`k / (m + 1)`. Every chain makes a block
+    to begin with, as many per draw as it takes, and some more until the last one has met.
     """
     seen = np.sort(times[times > 0])
     if 2 * len(seen) < len(times):

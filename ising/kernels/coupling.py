@@ -4,57 +4,29 @@ The same random numbers decide in all three. With n of its z neighbours up a spi
 
 .. math:: u < p_n, \qquad p_n = \frac{1}{1 + e^{-2 \beta (J (2n - z) + h)}} ,
 
-and since :math:`p_n` rises with n for a ferromagnet, what was ordered :math:`(\text{bottom} \le \text{carried}
-\le \text{top})` stays so. The random part of a row, whether :math:`u < p_n` for each n, is worked out once;
-after that a configuration costs nine logic instructions per site on the square lattice.
+and since :math:`p_n` rises with n for a ferromagnet, :math:`\text{bottom} \le \text{carried} \le \text{top}`
+stays so. The random part of a row, whether :math:`u < p_n` for each n, is worked out once; after that a
+configuration costs eight logic instructions per site on the square lattice.
 
 Without a field half of it is saved: by :math:`p_{z-n} = 1 - p_n` a spin follows a random sign with the
 probability :math:`2 \min(p_n, p_{z-n})`, and its neighbours' majority otherwise.
 
-A lane compares u with all thresholds digit by digit, as in :mod:`ising.kernels.chances`: eight digits in every
-lane of 16 rows, then two slots for the few that are open, to :math:`2^{-64}`.
+The first seven or eight digits of u number cells. Almost all of these are given to a threshold as a whole; in
+the few left over new digits decide, to :math:`2^{-53}` as in the probabilities themselves or better. Of 16
+rows, two open ones per lane are decided together in two slots, as in :mod:`ising.kernels.chances`.
 """
 
 import copy
-import functools
-from collections.abc import Callable
 
 import numpy as np
 
 from ..model import Ising
 from . import tiles
 from .chances import DIGITS, GROUP, digits
-from .lanes import (
-    AND_NOT,
-    CHOOSE,
-    EQUAL_AND,
-    FLIP_AND,
-    MAJORITY,
-    NONE,
-    OR_AND,
-    OR_DIFFER,
-    WORDS,
-    XOR3,
-    aligned,
-    load,
-    logic,
-    some,
-    splat,
-    store,
-)
-from .shishua import draw
+from .coupled_sweep import ALL, BOTTOM, CARRIED, CHAINS, FIRST_ROWS, SCRATCH, TOP, cells, sweeper
+from .lanes import OR_DIFFER, WORDS, aligned, load, logic, splat, store
 from .tally import lane_counts, tally
-from .xoshiro import bare, inline
-
-TOP, BOTTOM, CARRIED, CHAINS = 0, 1, 2, 3
-ALL = np.uint64(2**64 - 1)
-
-# The scratch memory of a group; answers and what is open are kept for up to eight thresholds.
-OPEN, SLOT_A, SLOT_B, SIGN = 0, GROUP, 2 * GROUP, 3 * GROUP
-OF_SLOT, ANSWER = 4 * GROUP, 6 * GROUP  # a threshold has two answers in the slots, and twice what is open
-ALONE = 14 * GROUP
-SCRATCH = 15 * GROUP
-FIRST_ROWS = 8  # of the 64 of a threshold: the digits of its cells
+from .xoshiro import bare
 
 
 class Coupled:
@@ -84,7 +56,7 @@ class Coupled:
         symmetric = self._h == 0 and degrees.tolist() == [z] and z > 0
         self._chances = _thresholds(beta, abs(self._J), self._h, degrees, z, symmetric)
         self._schedule, self._pairs = _schedule(self._tiles, degree), _pairs(self._tiles)
-        self._sweep = _sweeper(z, symmetric)
+        self._sweep = sweeper(z, symmetric)
         self.restart(rng)
 
     def restart(self, rng: np.ndarray) -> "Coupled":
@@ -139,11 +111,6 @@ class Coupled:
         return self._tiles.per_chain(lane_counts(planes[None]))
 
 
-def _cells(thresholds: int, symmetric: bool) -> tuple[int, int]:
-    """How many digits are compared in every lane, and the binary logarithm of the cells left open."""
-    return 7 if symmetric else 8, (thresholds - 1).bit_length()
-
-
 def _thresholds(beta: float, J: float, h: float, degrees: np.ndarray, z: int, symmetric: bool) -> np.ndarray:
     """What u is compared with, by degree and n: rows ``(degrees * thresholds * 64, 8)``.
 
@@ -154,11 +121,11 @@ def _thresholds(beta: float, J: float, h: float, degrees: np.ndarray, z: int, sy
     n = np.arange((z + 1) // 2 if symmetric else z + 1)
     field = J * (2 * np.minimum(n, degrees[:, None]) - degrees[:, None]) + h
     q = (1 + symmetric) * np.exp(-np.logaddexp(0, -2 * beta * field))
-    first, spare = _cells(len(n), symmetric)
-    cells = np.floor(2**first * np.diff(q, axis=1, prepend=0)).cumsum(1)
-    cells = np.minimum(cells, 2**first - 2**spare) / 2**first
-    rest = np.maximum.accumulate((q - cells) * 2.0 ** (first - spare), axis=1)
-    whole, rest = (digits(x[..., None, None])[..., 0, :] for x in (cells, rest))
+    first, spare = cells(len(n), symmetric)
+    given = np.floor(2**first * np.diff(q, axis=1, prepend=0)).cumsum(1)
+    given = np.minimum(given, 2**first - 2**spare) / 2**first
+    rest = np.maximum.accumulate((q - given) * 2.0 ** (first - spare), axis=1)
+    whole, rest = (digits(x[..., None, None])[..., 0, :] for x in (given, rest))
     rows = aligned((q.size * DIGITS, WORDS))
     rows[:] = np.concatenate([whole[:, :, :FIRST_ROWS], rest[:, :, :-FIRST_ROWS]], axis=2).reshape(-1, WORDS)
     return rows
@@ -168,8 +135,8 @@ def _schedule(layout: tiles.Tiles, degree: np.ndarray) -> tuple[np.ndarray, ...]
     """Groups of 16 rows of one colour and degree; the last of a kind is filled up with the spare row.
 
     Returns:
-        The rows, ``(16 groups,)``; their neighbours ``(16 groups, z)``; the place of the degree of each group;
-        where each colour ends; the ghosts, and where those of each colour end. Rows are those of the top.
+        The rows, ``(16 groups,)``; their neighbours ``(16 groups, z)``; the place of the degree of each
+        group; where each colour ends; the ghosts, and where those of each colour end. Rows are the top's.
     """
     spare = layout.rows + len(layout.ghosts)
     kinds, kind = np.unique(degree, return_inverse=True)
@@ -217,220 +184,3 @@ def _compare(rows, n, apart):
     for row in range(n):
         differ = logic(differ, load(rows, CHAINS * row), load(rows, CHAINS * row + 1), OR_DIFFER)
     store(apart, 0, differ)
-
-
-@inline
-def _copy(rows, ghosts, first, last):
-    """Rotates the words and the bits of rows into their ghosts."""
-    for g in range(first, last):
-        right = np.uint64(ghosts[g, 2])
-        left = (np.uint64(64) - right) & np.uint64(63)
-        for chain in range(CHAINS):
-            for w in range(WORDS):
-                word = rows[ghosts[g, 0] + chain, (w + ghosts[g, 1]) & (WORDS - 1)]
-                rows[ghosts[g, 3] + chain, w] = (word >> right) | (word << left)
-
-
-@inline
-def _digit(left, w, chances, at, answer):
-    d = load(chances, at)
-    return logic(left, d, answer, CHOOSE), logic(left, w, d, EQUAL_AND)
-
-
-@functools.cache
-def _sweeper(z: int, symmetric: bool) -> Callable:
-    """The compiled sweep for up to z neighbours."""
-    thresholds = (z + 1) // 2 if symmetric else z + 1
-    first, spare = _cells(thresholds, symmetric)
-    block = DIGITS * thresholds
-
-    @inline
-    def begin(scratch, g, chances, at, w0, w1, w2, w3, w4, w5, w6, w7):
-        """Compares the first digits of row g with all thresholds, and tells where they do not decide."""
-        for j in range(thresholds):
-            answer = splat(np.uint64(0))
-            if not symmetric:
-                answer = w0 & load(chances, at + 7)
-            answer = logic(answer, w7, load(chances, at + 6), MAJORITY)
-            answer = logic(answer, w6, load(chances, at + 5), MAJORITY)
-            answer = logic(answer, w5, load(chances, at + 4), MAJORITY)
-            answer = logic(answer, w4, load(chances, at + 3), MAJORITY)
-            answer = logic(answer, w3, load(chances, at + 2), MAJORITY)
-            answer = logic(answer, w2, load(chances, at + 1), MAJORITY)
-            store(scratch, ANSWER + GROUP * j + g, logic(answer, w1, load(chances, at), MAJORITY))
-            at += DIGITS
-        left = logic(w4, w5, w6 if first - spare > 5 else w5, NONE) & logic(w1, w2, w3, NONE)
-        if first - spare > 6:
-            left = logic(left, w7, w7, AND_NOT)
-        if first - spare > 7:
-            left = logic(left, w0, w0, AND_NOT)
-        if symmetric:
-            store(scratch, SIGN + g, w0)
-        return left
-
-    @inline
-    def place(scratch, g, left, taken_a, taken_b, third):
-        """Gives each lane's first two open rows a slot; a third one waits."""
-        more = left & taken_a
-        waits = more & taken_b
-        store(scratch, SLOT_A + g, left ^ more)
-        store(scratch, SLOT_B + g, more ^ waits)
-        store(scratch, OPEN + g, waits)
-        return taken_a | left, taken_b | more, third | waits
-
-    @inline
-    def answered(scratch, g, j):
-        """The answer of row g for threshold j, with what the slots found."""
-        a, b = load(scratch, SLOT_A + g), load(scratch, SLOT_B + g)
-        answer = logic(load(scratch, ANSWER + GROUP * j + g), a, load(scratch, OF_SLOT + 4 * j), OR_AND)
-        return logic(answer, b, load(scratch, OF_SLOT + 4 * j + 1), OR_AND)
-
-    @inline
-    def continued(scratch, at, left_at, chances, of, w0, w1, w2, w3, w4, w5, w6, w7):
-        """Compares eight more digits with one threshold, and returns what is still open."""
-        answer, left = load(scratch, at), load(scratch, left_at)
-        answer, left = _digit(left, w0, chances, of, answer)
-        answer, left = _digit(left, w1, chances, of + 1, answer)
-        answer, left = _digit(left, w2, chances, of + 2, answer)
-        answer, left = _digit(left, w3, chances, of + 3, answer)
-        answer, left = _digit(left, w4, chances, of + 4, answer)
-        answer, left = _digit(left, w5, chances, of + 5, answer)
-        answer, left = _digit(left, w6, chances, of + 6, answer)
-        answer, left = _digit(left, w7, chances, of + 7, answer)
-        store(scratch, at, logic(answer, left, left, AND_NOT))
-        store(scratch, left_at, left)
-        return left
-
-    @inline
-    def finish(scratch, size, taken_a, taken_b, third, chances, at, s0, s1, s2, s3, counter, increment):
-        """Decides what is open in all rows of the group; the answers of the slots are left there."""
-        for j in range(thresholds):
-            store(scratch, OF_SLOT + 4 * j, splat(np.uint64(0)))
-            store(scratch, OF_SLOT + 4 * j + 1, splat(np.uint64(0)))
-            store(scratch, OF_SLOT + 4 * j + 2, taken_a)
-            store(scratch, OF_SLOT + 4 * j + 3, taken_b)
-        i = FIRST_ROWS
-        while i < DIGITS:
-            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            a4, a5, a6, a7, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            b4, b5, b6, b7, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            still = splat(np.uint64(0))
-            for j in range(thresholds):
-                slot, of = OF_SLOT + 4 * j, at + DIGITS * j + i
-                a = continued(scratch, slot, slot + 2, chances, of, a0, a1, a2, a3, a4, a5, a6, a7)
-                b = continued(scratch, slot + 1, slot + 3, chances, of, b0, b1, b2, b3, b4, b5, b6, b7)
-                still = still | a | b
-            i += 8
-            if not some(still):
-                break
-        if some(third):
-            for g in range(size):
-                left = load(scratch, OPEN + g)
-                if some(left):
-                    for j in range(thresholds):
-                        store(scratch, ALONE + j, left)
-                    i = FIRST_ROWS
-                    while i < DIGITS:
-                        a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        a4, a5, a6, a7, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        still = splat(np.uint64(0))
-                        for j in range(thresholds):
-                            row, of = ANSWER + GROUP * j + g, at + DIGITS * j + i
-                            still = still | continued(
-                                scratch, row, ALONE + j, chances, of, a0, a1, a2, a3, a4, a5, a6, a7
-                            )
-                        i += 8
-                        if not some(still):
-                            break
-        return s0, s1, s2, s3, counter
-
-    @inline
-    def below(scratch, g, n):
-        """Where a spin with n neighbours up becomes +1."""
-        if n > z:
-            return splat(np.uint64(0))
-        if not symmetric:
-            return answered(scratch, g, n)
-        sign = load(scratch, SIGN + g)
-        if 2 * n == z:
-            return sign
-        if 2 * n < z:
-            return sign & answered(scratch, g, n)
-        return logic(answered(scratch, g, z - n), sign, splat(ALL), CHOOSE)
-
-    @inline
-    def moved(rows, neighbours, g, chain, e0, e1, e2, e3, e4, e5, e6, e7):
-        """The new spin of one configuration: counts the neighbours that are up, and picks the answer."""
-        d0, d1 = load(rows, neighbours[g, 0] + chain), load(rows, neighbours[g, 1] + chain)
-        if z == 4:  # two instructions less than the way for all
-            d2, d3 = load(rows, neighbours[g, 2] + chain), load(rows, neighbours[g, 3] + chain)
-            two, one = logic(d0, d1, d2, MAJORITY), logic(d0, d1, d2, XOR3)
-            few = logic(d3, logic(two, e4, e2, CHOOSE), logic(two, e2, e0, CHOOSE), CHOOSE)
-            return logic(one ^ d3, logic(two, e3, e1, CHOOSE), few, CHOOSE)
-        c0, c1, c2 = d0 ^ d1, d0 & d1, splat(np.uint64(0))
-        k = 2
-        while k + 1 < z:
-            d0, d1 = load(rows, neighbours[g, k] + chain), load(rows, neighbours[g, k + 1] + chain)
-            carry = logic(c0, d0, d1, MAJORITY)
-            c0 = logic(c0, d0, d1, XOR3)
-            c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
-            k += 2
-        if k < z:
-            d0 = load(rows, neighbours[g, k] + chain)
-            carry, c0 = c0 & d0, c0 ^ d0
-            c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
-        up = logic(c0, e1, e0, CHOOSE)
-        if z > 1:
-            up = logic(c1, logic(c0, e3, e2, CHOOSE), up, CHOOSE)
-        if z > 3:
-            high = logic(c0, e5, e4, CHOOSE)
-            if z > 5:
-                high = logic(c1, logic(c0, e7, e6, CHOOSE), high, CHOOSE)
-            up = logic(c2, high, up, CHOOSE)
-        return up
-
-    @bare
-    def sweep(
-        rows, state, scratch, size, n, order, neighbours, kinds, colour_ends, ghosts, ghost_ends, chances
-    ):
-        """Makes n sweeps of the three configurations of all lanes."""
-        s0, s1, s2, s3, counter, increment = (
-            load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-        )  # fmt: skip
-        for _ in range(n):
-            group = first_ghost = 0
-            for colour in range(len(colour_ends)):
-                while group < colour_ends[colour]:
-                    start, at = group * GROUP, kinds[group] * block
-                    taken_a = taken_b = third = splat(np.uint64(0))
-                    for g in range(size):
-                        a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        left = begin(scratch, g, chances, at, a0, a1, a2, a3, b0, b1, b2, b3)
-                        taken_a, taken_b, third = place(scratch, g, left, taken_a, taken_b, third)
-                    s0, s1, s2, s3, counter = finish(
-                        scratch, size, taken_a, taken_b, third, chances, at, s0, s1, s2, s3, counter, increment
-                    )
-                    for g in range(size):
-                        e0, e1 = below(scratch, g, 0), below(scratch, g, 1)
-                        e2, e3 = below(scratch, g, 2), below(scratch, g, 3)
-                        e4, e5 = below(scratch, g, 4), below(scratch, g, 5)
-                        e6, e7 = below(scratch, g, 6), below(scratch, g, 7)
-                        row = order[start + g]
-                        top = moved(rows, neighbours, start + g, TOP, e0, e1, e2, e3, e4, e5, e6, e7)
-                        bottom = moved(rows, neighbours, start + g, BOTTOM, e0, e1, e2, e3, e4, e5, e6, e7)
-                        carried = moved(rows, neighbours, start + g, CARRIED, e0, e1, e2, e3, e4, e5, e6, e7)
-                        store(rows, row + TOP, top)
-                        store(rows, row + BOTTOM, bottom)
-                        store(rows, row + CARRIED, carried)
-                    group += 1
-                _copy(rows, ghosts, first_ghost, ghost_ends[colour])
-                first_ghost = ghost_ends[colour]
-        store(state, 0, s0)
-        store(state, 1, s1)
-        store(state, 2, s2)
-        store(state, 3, s3)
-        store(state, 4, counter)
-
-    return sweep

@@ -41,6 +41,7 @@ NONE = 0x01  # where none is set
 FLIP_AND = 0x78  # a, flipped where both b and c are set
 OR_AND = 0xF8  # a, and where both b and c are set
 OR_DIFFER = 0xF6  # a, and where b and c differ
+ANY_DIFFERS, BOTH_DIFFER = 0x7E, 0x18  # b or c, b and c, from a
 NOT_XOR3 = 0x69
 
 _WORD, _VECTOR, _DWORDS = (
@@ -176,6 +177,8 @@ _SPELLED = {
     FLIP_AND: lambda _, a, b, c: _.xor(a, _.and_(b, c)),
     OR_AND: lambda _, a, b, c: _.or_(a, _.and_(b, c)),
     OR_DIFFER: lambda _, a, b, c: _.or_(a, _.xor(b, c)),
+    ANY_DIFFERS: lambda _, a, b, c: _.or_(_.xor(a, b), _.xor(a, c)),
+    BOTH_DIFFER: lambda _, a, b, c: _.and_(_.xor(a, b), _.xor(a, c)),
     NOT_XOR3: lambda _, a, b, c: _.not_(_.xor(_.xor(a, b), c)),
 }
 

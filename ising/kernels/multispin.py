@@ -21,10 +21,24 @@ from ..model import Ising
 from ..updates.metropolis import LAZINESS
 from . import tiles
 from .chances import ANSWER, CERTAIN, GROUP, SCRATCH, begin, digit, digits, finish
-from .lanes import FLIP_AND, MAJORITY, WORDS, XOR3, aligned, load, logic, ones, splat, store
+from .lanes import (
+    ANY_DIFFERS,
+    BOTH_DIFFER,
+    FLIP_AND,
+    MAJORITY,
+    OR_AND,
+    WORDS,
+    XOR3,
+    aligned,
+    load,
+    logic,
+    ones,
+    splat,
+    store,
+)  # fmt: skip
 from .shishua import draw, streams
 from .tally import lane_counts, tally
-from .xoshiro import bare, inline, jit
+from .xoshiro import bare, inline
 
 ALL, NONE = np.uint64(2**64 - 1), np.uint64(0)
 NO_SIGNS = np.empty(0, dtype=np.uint64)
@@ -252,7 +266,7 @@ def _ends(layout: tiles.Tiles) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray
     return (*bonds, signs), (*sites, NO_SIGNS)
 
 
-@jit
+@bare
 def _copy_ghosts(rows, ghosts, ends):
     _copy(rows, ghosts, 0, ends[-1])
 
@@ -263,39 +277,54 @@ def _copy(rows, ghosts, first, last):
     for g in range(first, last):
         right = np.uint64(ghosts[g, 2])
         left = (np.uint64(64) - right) & np.uint64(63)
-        for w in range(WORDS):
-            word = rows[ghosts[g, 0], (w + ghosts[g, 1]) & (WORDS - 1)]
-            rows[ghosts[g, 3], w] = (word >> right) | (word << left)
+        if ghosts[g, 1] == 0:
+            row = load(rows, ghosts[g, 0])
+            store(rows, ghosts[g, 3], (row >> right) | (row << left))
+        else:
+            for w in range(WORDS):
+                word = rows[ghosts[g, 0], (w + ghosts[g, 1]) & (WORDS - 1)]
+                rows[ghosts[g, 3], w] = (word >> right) | (word << left)
 
 
 @inline
-def _differ(signed, own, rows, neighbours, against, g, k):
+def _other(signed, rows, neighbours, against, g, k):
+    """A neighbour, inverted where the bond to it has J < 0."""
     other = load(rows, neighbours[g, k])
-    return logic(own, other, splat(against[g, k]), XOR3) if len(signed) else own ^ other
+    return other ^ splat(against[g, k]) if len(signed) else other
 
 
 @inline
 def _case(which, by_spin, signed, rows, order, neighbours, against, g, certain, at):
     """Whether the flip is free, and the bits of its case: the spin, the unsatisfied bonds in binary."""
     own = load(rows, order[g])
-    d0 = _differ(signed, own, rows, neighbours, against, g, 0)
-    d1 = _differ(signed, own, rows, neighbours, against, g, 1)
-    c0, c1, c2 = d0 ^ d1, d0 & d1, splat(np.uint64(0))
+    a, b = _other(signed, rows, neighbours, against, g, 0), _other(signed, rows, neighbours, against, g, 1)
     k = 2
+    if len(which) == 1:  # it is enough to know whether one is unsatisfied, and whether two are
+        one, two = logic(own, a, b, ANY_DIFFERS), logic(own, a, b, BOTH_DIFFER)
+        while k + 1 < neighbours.shape[1]:
+            a = _other(signed, rows, neighbours, against, g, k)
+            b = _other(signed, rows, neighbours, against, g, k + 1)
+            more = logic(own, a, b, ANY_DIFFERS)
+            two = logic(two, one, more, OR_AND) | logic(own, a, b, BOTH_DIFFER)
+            one = one | more
+            k += 2
+        if k < neighbours.shape[1]:
+            more = own ^ _other(signed, rows, neighbours, against, g, k)
+            two, one = logic(two, one, more, OR_AND), one | more
+        return two, own, own, own, one
+    c0, c1, c2 = a ^ b, logic(own, a, b, BOTH_DIFFER), splat(np.uint64(0))
     while k + 1 < neighbours.shape[1]:
-        d0 = _differ(signed, own, rows, neighbours, against, g, k)
-        d1 = _differ(signed, own, rows, neighbours, against, g, k + 1)
-        carry = logic(c0, d0, d1, MAJORITY)
-        c0 = logic(c0, d0, d1, XOR3)
+        a = own ^ _other(signed, rows, neighbours, against, g, k)
+        b = own ^ _other(signed, rows, neighbours, against, g, k + 1)
+        carry = logic(c0, a, b, MAJORITY)
+        c0 = logic(c0, a, b, XOR3)
         c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
         k += 2
     if k < neighbours.shape[1]:
-        d0 = _differ(signed, own, rows, neighbours, against, g, k)
-        carry = c0 & d0
-        c0 = c0 ^ d0
+        a = own ^ _other(signed, rows, neighbours, against, g, k)
+        carry = c0 & a
+        c0 = c0 ^ a
         c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
-    if len(which) == 1:
-        return c1 | c2, own, own, own, c0
     if len(which) == 2 or (len(which) == 3 and by_spin):
         c1, c0, c2 = c1 | c2, c0 | c2, own
     return digit(which, own, c2, c1, c0, certain, at), own, c2, c1, c0

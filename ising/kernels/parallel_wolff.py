@@ -283,7 +283,7 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
     lines, line = len(dirty), (len(before) - 1) // len(dirty)
     nothing = splat(uint64(0))
     dirty[:] = 1
-    going = True
+    going = fresh_start = True  # what is marked from the start is news to its line
     while going:
         going = False
         for turn in range(2):
@@ -308,7 +308,7 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
                     news = news | fresh
                     store(marked, i, new)
                     previous = new
-                if not some(news):
+                if not (fresh_start or some(news)):
                     continue
                 again = fresh  # the last site may have a neighbour at the other end
                 for back in range(2, line + 1):
@@ -318,11 +318,13 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
                     again = logic(again, new, old, OR_DIFFER)
                     store(marked, i, new)
                     previous = new
-                going = True
                 if some(again):
                     dirty[at] = 1
-                for k in range(next_lines.shape[1]):
-                    dirty[next_lines[at, k]] = 1
+                if some(news | again):
+                    going = True
+                    for k in range(next_lines.shape[1]):
+                        dirty[next_lines[at, k]] = 1
+            fresh_start = False
 
 
 @bare

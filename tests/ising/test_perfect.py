@@ -19,6 +19,7 @@ from tests.ising import laws
 
 BETA = 0.3
 SQUARE = Ising(lattices.square(4))
+TINY, TINY_BETA, MANY = Ising(lattices.chain(3, pbc=False), h=1.0), 0.6, 600_000
 OPEN = Ising(lattices.square(4, pbc=False), J=0.8, h=-0.2)
 QUICK = {
     "square": SQUARE,
@@ -27,7 +28,6 @@ QUICK = {
     "open square": OPEN,
     "antiferromagnet": Ising(lattices.square(4), J=-1.0),
     "triangular": Ising(laws.SMALL["triangular"]),
-    "honeycomb": Ising(laws.SMALL["honeycomb"]),
     "no coupling": Ising(lattices.square(3), J=0.0, h=0.4),
 }
 
@@ -81,11 +81,16 @@ def test_chains_in_tiles():
     assert stats.mean(magnetisations[:, None]).sigmas_from(0.0) < 4.5
 
 
+def test_the_check_has_power():
+    """The right way passes on the small system, with the block and the draws of the wrong ones below."""
+    assert p_value(draws(coupled(TINY, TINY_BETA), MANY, 2)[0], TINY, TINY_BETA) > FALSE_ALARM
+
+
 def test_the_state_in_which_top_and_bottom_meet_is_biased():
     """Coupling forward in time and stopping at the meeting: the best known mistake."""
     found = []
-    for seed in range(laws.DRAWS // 512):
-        pair = coupled(SQUARE, seed=seed)
+    for seed in range(60):
+        pair = coupled(TINY, TINY_BETA, seed=seed)
         bits, met = pair.bits(pair.rows()), np.zeros(512, dtype=bool)
         while not met.all():
             pair.sweep(1)
@@ -93,7 +98,7 @@ def test_the_state_in_which_top_and_bottom_meet_is_biased():
             bits[new] = pair.bits(pair.rows(TOP))[new]
             met |= new
         found.append(bits)
-    assert p_value(np.concatenate(found), SQUARE) < FALSE_ALARM
+    assert p_value(np.concatenate(found), TINY, TINY_BETA) < FALSE_ALARM
 
 
 class FreshNumbers(Coupled):
@@ -111,21 +116,21 @@ class FreshNumbers(Coupled):
 
 
 def test_fresh_random_numbers_for_the_carried_chain_are_noticed():
-    wrong = FreshNumbers(SQUARE, BETA, 512, streams(np.random.SeedSequence(1), 1)[0])
-    assert p_value(draws(wrong, laws.DRAWS, HALF_MEET)[0], SQUARE) < FALSE_ALARM
+    wrong = FreshNumbers(TINY, TINY_BETA, 512, streams(np.random.SeedSequence(1), 1)[0])
+    assert p_value(draws(wrong, MANY, 2)[0], TINY, TINY_BETA) < FALSE_ALARM
 
 
 def test_the_draws_that_end_first_are_biased():
     """Those whose next block already is one of the right kind, as an impatient caller would take them."""
-    chains, found, last = coupled(SQUARE), [], np.zeros(512, dtype=bool)
-    for _ in range(4 * laws.DRAWS // 512):
+    chains, found, last = coupled(TINY, TINY_BETA), [], np.zeros(512, dtype=bool)
+    for _ in range(MANY // 512):
         before = chains.bits(chains.rows())
         chains.spread()
-        chains.sweep(HALF_MEET)
+        chains.sweep(2)
         met = chains.met()
         found.append(before[met & last])
         last = met
-    assert p_value(np.concatenate(found), SQUARE) < FALSE_ALARM
+    assert p_value(np.concatenate(found), TINY, TINY_BETA) < FALSE_ALARM
 
 
 @pytest.mark.parametrize("model", [SQUARE, OPEN])
@@ -148,7 +153,7 @@ def test_thresholds_are_exact(z, h):
     """The cells of the first digits and the comparison in those left over add up to the probability."""
     beta, symmetric, degrees = 0.37, h == 0, np.array([z])
     rows = coupling._thresholds(beta, 1.0, h, degrees, z, symmetric)[:, 0].reshape(-1, DIGITS) & np.uint64(1)
-    first, spare = coupling._cells(len(rows), symmetric)
+    first, spare = coupling.cells(len(rows), symmetric)
     whole = rows[:, :8] @ 2.0 ** -np.arange(1, 9)
     rest = rows[:, 8:] @ 2.0 ** -np.arange(1, DIGITS - 7)
     n = np.arange(len(rows))
@@ -156,15 +161,18 @@ def test_thresholds_are_exact(z, h):
     np.testing.assert_allclose(whole + rest * 2.0 ** (spare - first), (1 + symmetric) * p, rtol=0, atol=3e-16)
 
 
-def test_energy_and_magnetisation_of_larger_lattices():
-    for L, n in ((16, 8192), (64, 1024)):
-        model = Ising(lattices.square(L))
-        run = sample(model, 1 / 3, n, seed=1)
-        assert run.energy.sigmas_from(exact.kaufman_energy(L, L, 1 / 3)) < 4.5
-        assert run.specific_heat.sigmas_from(exact.kaufman_specific_heat(L, L, 1 / 3)) < 4.5
-        wolff = simulate(model, beta=1 / 3, update="wolff", samples=n // 64, chains=64, seed=1)
-        assert agree(run.abs_m, wolff.abs_m)
-        assert agree(run.m, wolff.m)
+@pytest.mark.parametrize(("L", "n"), [(16, 8192), (64, 512)])
+def test_the_energy_of_larger_lattices(L, n):
+    run = sample(Ising(lattices.square(L)), 1 / 3, n, seed=1)
+    assert run.energy.sigmas_from(exact.kaufman_energy(L, L, 1 / 3)) < 4.5
+    assert run.specific_heat.sigmas_from(exact.kaufman_specific_heat(L, L, 1 / 3)) < 4.5
+    assert run.m.sigmas_from(0.0) < 4.5
+
+
+def test_the_magnetisation_is_that_of_wolff_clusters():
+    model = Ising(lattices.square(16))
+    wolff = simulate(model, beta=1 / 3, update="wolff", samples=200, chains=64, seed=1)
+    assert agree(sample(model, 1 / 3, 8192, seed=1).abs_m, wolff.abs_m)
 
 
 @pytest.mark.parametrize("update", ["wolff", pytest.param("metropolis", marks=pytest.mark.slow)])

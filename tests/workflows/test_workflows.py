@@ -54,6 +54,7 @@ def test_other(name, data, trained, tmp_path, capsys):
         "diagnose": {"file": data, "out": tmp_path / "a.png"},
         "density_of_states": {"out": tmp_path / "g.csv"},
         "sweep": {"out": tmp_path / "sweep"},
+        "spin_glass": {"out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -84,6 +85,9 @@ def test_other(name, data, trained, tmp_path, capsys):
             assert "MADE" in (tmp_path / "report.html").read_text()
         case "sweep":
             assert store.betas(tmp_path / "sweep" / "square-L4.h5") == [0.3, 0.4]
+        case "spin_glass":
+            assert len(json.loads((tmp_path / "results.json").read_text())["temperatures"]) == 3
+            assert (tmp_path / "spin_glass.png").read_bytes().startswith(b"\x89PNG")
         case "demo":
             page = (tmp_path / "report.html").read_text()
             for model in ("MADE", "RBM", "VAE", "DCGAN", "Monte Carlo, half vs half"):

@@ -44,14 +44,15 @@ def batch(where: Arena, L: int) -> None:
     many = Check(100, 200, 1) if quick else Check(300, 400, 1)
     one = Check(100, 4000, 1) if quick else Check(1000, 20_000, 1)
 
-    def kernel(name: str, kernel: str, chains: int, test: Check, law: str) -> Contestant:
-        made = options | {"kernel": kernel, "chains": chains, "ordered": True}
+    def kernel(name: str, kernel: str, chains: int, test: Check, update: str) -> Contestant:
+        made = options | {"kernel": kernel, "update": update, "chains": chains, "ordered": True}
+        law = update if update != "metropolis" else ""  # ours goes by colours, others from site to site
         made_by = where.ours, "kernel", made, known, test, RATES, baselines
         return Contestant(f"{name}, L={L}", *made_by, law=law)
 
     def mcising(name: str, algorithm: str, test: Check) -> list[Contestant]:
         made = options | {"algorithm": algorithm}
-        law = algorithm if algorithm != "metropolis" else ""  # it goes from site to site, we by colours
+        law = algorithm if algorithm != "metropolis" else ""
         told = {"units": RATES, "baselines": baselines, "law": law}
         return where.peer("mcising", f"mcising {name}, L={L}", made, known, test, **told)
 
@@ -60,6 +61,7 @@ def batch(where: Arena, L: int) -> None:
     )
     entries = [
         kernel(f"{chains} chains, Wolff", "ParallelWolff", chains, many, "wolff"),
+        kernel(f"{chains} chains, few clusters", "ParallelWolff", chains, many, "few_clusters"),
         kernel("one chain, Wolff", "Wolff", 1, one, "wolff"),
         loop,
         *mcising("Wolff", "wolff", one),
@@ -69,7 +71,9 @@ def batch(where: Arena, L: int) -> None:
         entries += [
             kernel("one chain, Swendsen-Wang", "SwendsenWang", 1, fewer, "swendsen_wang"),
             *mcising("Swendsen-Wang", "swendsen_wang", fewer),
-            kernel(f"{chains} chains, Metropolis", "Multispin", chains, long._replace(samples=1000), ""),
+            kernel(
+                f"{chains} chains, Metropolis", "Multispin", chains, long._replace(samples=1000), "metropolis"
+            ),
             *mcising("Metropolis", "metropolis", long),
         ]
     where.contest(entries)
@@ -79,12 +83,13 @@ def single(where: Arena, L: int) -> None:
     """One lattice, cluster after cluster."""
     options, known = {"L": L, "beta": BETA_C}, exact.kaufman_energy(L, L, BETA_C)
     test = Check(100, 2000, 1) if where.config.quick else Check(200, 1000 if L < 1000 else 600, 1)
-    for name, kernel, algorithm in (
+    for name, kernel, update in (
         ("Wolff", "Wolff", "wolff"),
         ("Swendsen-Wang", "SwendsenWang", "swendsen_wang"),
     ):
         baselines = f"mcising {name}, one L={L}", f"numba Wolff loop, one L={L}"
-        ours, peers = options | {"kernel": kernel, "ordered": True}, options | {"algorithm": algorithm}
+        ours = options | {"kernel": kernel, "update": update, "ordered": True}
+        peers = options | {"algorithm": update}
         entries = [
             Contestant(f"{name}, one L={L}", where.ours, "kernel", ours, known, test, SITES, baselines),
             Contestant(baselines[1], where.ours, "numba wolff", options, known, test, SITES, baselines),

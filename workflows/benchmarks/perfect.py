@@ -1,4 +1,4 @@
-"""Perfect sampling: exact samples per second of one core, against coupling from the past one lattice at a time.
+"""Exact samples per second of one core, against coupling from the past one lattice at a time.
 
   python -m workflows.benchmarks.perfect --json perfect.json
 
