@@ -29,7 +29,8 @@ def halves_z(series: np.ndarray) -> float:
     """How far the two halves of ``(chains, n)`` samples are apart, in standard errors.
 
     Each chain gives one difference of halves, so correlation in time does not matter. Student's t of the
-    chains is turned into the normal deviate of the same tail; 0 for a single chain, which cannot tell.
+    chains is turned into the normal deviate of the same tail, up to 37, where the tail is below the smallest
+    number; 0 for a single chain, which cannot tell.
 
     Example:
         >>> halves_z(np.random.default_rng(0).normal(size=(64, 100)) + np.arange(100)) < -5
@@ -44,7 +45,8 @@ def halves_z(series: np.ndarray) -> float:
         mean = float(difference.mean())
         return math.copysign(math.inf, mean) if abs(mean) > 1e-12 * np.abs(series).max() else 0.0
     t = float(difference.mean() / error)
-    return math.copysign(float(norm.isf(stdtr(chains - 1, -abs(t)))), t)
+    tail = max(stdtr(chains - 1, -abs(t)), np.finfo(float).tiny)
+    return math.copysign(float(norm.isf(tail)), t)
 
 
 class Pilot(NamedTuple):
@@ -178,7 +180,7 @@ def warn_if_unsettled(found: Pilot, beta: float | str) -> None:
     if not found.settled:
         warnings.warn(
             f"no equilibrium at beta = {beta} after {found.sweeps} sweeps (tau_int about {found.tau:.0f}, "
-            f"drift {found.drift:.1f} standard errors); take update='wolff' or start='ordered', or set "
+            f"drift {found.drift:.1f} standard errors); take a cluster update or start='ordered', or set "
             "burn_in and thin",
             NotEquilibrated,
             stacklevel=2,

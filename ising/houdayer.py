@@ -24,7 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import int64, uint64
 
-from .kernels.xoshiro import fraction, jit, step, streams
+from .kernels.lanes import WORDS, aligned, load, some, splat, store
+from .kernels.xoshiro import bare, fraction, jit, step, streams
 from .model import Ising
 
 LANES = 64  # pairs that share a random number stream, and chains in a word of packed spins
@@ -95,8 +96,11 @@ class Houdayer:
         columns = np.ascontiguousarray(words.T)
         clusters = np.zeros((len(self._rng), len(words)), dtype=np.uint64)
         self._each_block(
-            lambda block: _grow_words(columns, first, second, self._rng, block, self._neighbours, clusters)
-        )
+            lambda block: _grow_words(
+                columns, first, second, self._rng, block, self._neighbours, clusters,
+                aligned((len(words), WORDS)), aligned((len(words), WORDS)),
+            )
+        )  # fmt: skip
         sizes = np.zeros(len(first), dtype=np.int64)
         _flip_words(columns, first, second, clusters, sizes)
         words[:] = columns.T
@@ -166,31 +170,43 @@ def _move(spins, first, second, rng, block, neighbours, sizes):
 
 
 @jit
-def _grow_words(columns, first, second, rng, block, neighbours, clusters):
-    n_sites = len(neighbours)
-    for word in block:
-        a, b = first[LANES * word : LANES * (word + 1)], second[LANES * word : LANES * (word + 1)]
-        cluster, differ, any_site = clusters[word], np.zeros(n_sites, dtype=np.uint64), uint64(0)
-        for lane in range(len(a)):
-            _toggle(differ, lane, columns[a[lane] // LANES], a[lane] % LANES)
-            _toggle(differ, lane, columns[b[lane] // LANES], b[lane] % LANES)
-        for i in range(n_sites):
-            any_site |= differ[i]
-        s0, s1, s2, s3 = rng[word]
-        for lane in range(len(a)):
-            bit = uint64(1) << uint64(lane)
-            seeking = any_site & bit != 0
-            while seeking:  # sites at random until one has q = -1 in this lane
-                bits, s0, s1, s2, s3 = step(s0, s1, s2, s3)
-                i = int64(fraction(bits) * n_sites)
-                seeking = differ[i] & bit == 0
-                if not seeking:
-                    cluster[i] |= bit
-        rng[word] = s0, s1, s2, s3
-        grown = True
-        while grown:  # to and fro over the sites until no lane grows
-            grown = _flood(range(n_sites), cluster, differ, neighbours)
-            grown |= _flood(range(n_sites - 1, -1, -1), cluster, differ, neighbours)
+def _grow_words(columns, first, second, rng, block, neighbours, clusters, cluster, differ):
+    """Eight words of pairs at a time, in rows of 512 bits."""
+    one = np.empty(len(neighbours), dtype=np.uint64)
+    for start in range(0, len(block), WORDS):
+        together = block[start : start + WORDS]
+        cluster[:], differ[:] = 0, 0
+        for k in range(len(together)):
+            word = together[k]
+            a, b = first[LANES * word : LANES * (word + 1)], second[LANES * word : LANES * (word + 1)]
+            one[:] = 0
+            for lane in range(len(a)):
+                _toggle(one, lane, columns[a[lane] // LANES], a[lane] % LANES)
+                _toggle(one, lane, columns[b[lane] // LANES], b[lane] % LANES)
+            differ[:, k] = one
+            _seed(one, cluster[:, k], rng[word], len(a))
+        _flood(cluster, differ, neighbours)
+        for k in range(len(together)):
+            clusters[together[k]] = cluster[:, k]
+
+
+@jit
+def _seed(differ, cluster, rng, lanes):
+    """Marks one random site of q = -1 in each lane: sites at random until there is one."""
+    any_site = uint64(0)
+    for i in range(len(differ)):
+        any_site |= differ[i]
+    s0, s1, s2, s3 = rng
+    for lane in range(lanes):
+        bit = uint64(1) << uint64(lane)
+        seeking = any_site & bit != 0
+        while seeking:
+            bits, s0, s1, s2, s3 = step(s0, s1, s2, s3)
+            i = int64(fraction(bits) * len(differ))
+            seeking = differ[i] & bit == 0
+            if not seeking:
+                cluster[i] |= bit
+    rng[:] = s0, s1, s2, s3
 
 
 @jit
@@ -211,14 +227,20 @@ def _toggle(target, lane, source, source_lane):
         target[i] ^= ((source[i] >> down) & uint64(1)) << up
 
 
-@jit
-def _flood(sites, cluster, differ, neighbours):
-    grown = False
-    for i in sites:
-        reached = cluster[i]
-        for k in range(neighbours.shape[1]):
-            reached |= cluster[neighbours[i, k]]
-        reached &= differ[i]
-        grown |= reached != cluster[i]
-        cluster[i] = reached
-    return grown
+@bare
+def _flood(cluster, differ, neighbours):
+    """Grows the clusters over sites of q = -1, to and fro over the lattice until no lane grows."""
+    n_sites, z = neighbours.shape
+    grown = True
+    while grown:
+        news = splat(uint64(0))
+        for at in range(2 * n_sites):
+            i = at if at < n_sites else 2 * n_sites - 1 - at
+            old = load(cluster, i)
+            reached = old
+            for k in range(z):
+                reached = reached | load(cluster, neighbours[i, k])
+            reached = reached & load(differ, i)
+            news = news | (reached ^ old)
+            store(cluster, i, reached)
+        grown = some(news)

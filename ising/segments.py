@@ -31,11 +31,11 @@ class Settings:
         start: ``random`` or ``ordered``.
         seed: Seed of all random numbers.
         device: Where the spins live.
-        kernel: The form of the update that was taken: ``multispin``, ``wolff`` or ``torch``.
+        kernel: The form of the update that was taken, by its name in :mod:`ising.kernels`.
         burn_in: Sweeps before the first sample, the pilot included.
         thin: Sweeps between samples.
         tau: Integrated autocorrelation time found by the pilot, in sweeps, the larger of E and |M|; or None.
-        drift: Largest distance between the quarters of the pilot's second half, in standard errors; or None.
+        drift: Distance between the two parts of the pilot's second half, in standard errors; or None.
         burn_in_asked: The argument ``burn_in``, before the pilot added to it; None if it was left out.
         measured: What ``auto`` measured: for each update its tau in sweeps and its independent samples per
             second, ``{"wolff": [4.1, 130000.0], …}``; None if the update was named.
@@ -114,7 +114,7 @@ def join(segments: Iterable[Segment]) -> Run:
     if drift > 5:
         warnings.warn(
             f"the first and the last half of the samples differ by {drift:.1f} standard errors at beta = "
-            f"{settings.beta:g}; raise burn_in, or take update='wolff' or another start",
+            f"{settings.beta:g}; raise burn_in, or take a cluster update or another start",
             NotEquilibrated,
             stacklevel=2,
         )

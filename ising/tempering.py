@@ -110,7 +110,8 @@ def simulate(
         threads: Used where there are enough ladders; the spins do not depend on it.
         houdayer: Sweeps between Houdayer moves, for glasses: there are then two ladders for each chain, with
             one move of each pair of replicas at every temperature. 0 for none. A move takes about as long as
-            25 sweeps of 512 replicas at once, so 10 is a good start there, 1 where sweeps are slow.
+            20 sweeps of 512 replicas at once; among those 30 is a good number, and pays from L = 24 or so on
+            (two dimensions, T = 0.3). Where sweeps are slow take 1.
         resume: What an earlier call with the same arguments returned, to go on after it: the new ladder has
             the next samples, as if it had never stopped.
 

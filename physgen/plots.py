@@ -25,7 +25,9 @@ PALETTE = (
     "#CC79A7",
     "#E69F00",
     "#56B4E9",
-)  # Okabe and Ito, safe for colour blindness
+    "#882255",
+    "#666666",
+)  # the first six of Okabe and Ito, safe for colour blindness
 MARKERS = "sD^vP*"
 KINDS = {"exact": "o", "estimated": "o", "bound": "<", "histogram": "D"}
 LABELS = {

@@ -40,8 +40,8 @@ SHARES = {"explore": (0, 5), "learn": (5, 35), "settle": (35, 40), "measure": (4
 class Config:
     """Options of ``physgen density_of_states``."""
 
-    lattice: str = "square"
-    """chain, square, rectangular, triangular, honeycomb or cubic."""
+    lattice: Literal[tuple(sorted(lattices.REGISTRY))] = "square"  # type: ignore[valid-type]
+    """Where the spins sit."""
     L: tuple[int, ...] = (16,)
     """Side in sites; two numbers for a rectangular lattice."""
     boundary: tuple[Literal["periodic", "open"], ...] = ("periodic",)

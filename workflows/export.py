@@ -1,4 +1,4 @@
-"""Export configurations for other programs: numpy, the rbms package, xarray and ArviZ.
+"""Export configurations for numpy, the rbms package, xarray and ArviZ.
 
 npz holds spins (int8, -1 or +1, one row per configuration), beta, energy and
 magnetisation (totals), run, chain and sample, and shape. rbms holds samples

@@ -1,4 +1,4 @@
-"""Find T_c and the critical exponents of an Ising ferromagnet by finite-size scaling.
+"""Find T_c and critical exponents of a ferromagnet by finite-size scaling.
 
 Several sizes L are simulated at a few temperatures around the transition, the
 closer the larger L is, and joined into curves by multi-histogram reweighting.
@@ -73,7 +73,7 @@ class Config:
     points: int = 5
     """Temperatures per size."""
     update: str = "wolff"
-    """Update rule of the simulation, or auto."""
+    """How the spins move, as physgen simulate takes it; auto measures."""
     samples: int = 200
     """Configurations per chain and temperature."""
     chains: int = 512

@@ -135,10 +135,14 @@ def main(*, config: Config = Config()) -> None:
 
 def _refuse_known_seed(betas: list[float], config: Config) -> None:
     """One seed at one temperature makes one set of chains, so a second run of it would repeat samples."""
-    for row in store.summary(config.out)["runs"] if config.out.exists() else []:
-        if row["seed"] == config.seed and any(math.isclose(row["beta"], beta) for beta in betas):
+    if not config.out.exists():
+        return
+    with store.archive.entries(config.out) as found:
+        known = [entry.head.beta for entry in found if entry.head.seed == config.seed]
+    for beta in known:
+        if any(math.isclose(beta, other) for other in betas):
             raise ValueError(
-                f"{config.out} already holds a run at beta = {row['beta']:.6g} with seed {config.seed}; "
+                f"{config.out} already holds a run at beta = {beta:.6g} with seed {config.seed}; "
                 "choose another --seed for more chains, or another --out"
             )
 

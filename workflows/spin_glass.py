@@ -62,8 +62,8 @@ class Config:
     """Lowest and highest temperature of the ladder that is chosen."""
     update: Literal[UPDATES] = "metropolis"  # type: ignore[valid-type]
     """How the spins move between exchanges."""
-    houdayer: int = 10
-    """Sweeps between Houdayer moves, one of which costs as much as 25 sweeps of a bimodal glass."""
+    houdayer: int = 30
+    """Sweeps between Houdayer moves; one costs as much as 20 sweeps of a bimodal glass."""
     chains: int = 16
     """Independent pairs of replicas per temperature and disorder sample."""
     burn_in: int = 5000

@@ -2,18 +2,19 @@
 
 Each combination is one task. Tasks run on the cores of this machine, on a Dask
 scheduler (--scheduler), or in Slurm jobs (--slurm); the samples are the same
-everywhere, to the last bit. The folder --out gets one HDF5 file per Hamiltonian,
-of the same kind as physgen simulate writes, as soon as its tasks are done.
+everywhere, to the last bit. The folder --out gets one HDF5 file for each
+Hamiltonian, of the same kind as physgen simulate writes, as soon as its tasks
+are done.
 
-Every finished block of every task is safe on disk at once. After Ctrl-C, a crash
-or a lost machine the same command continues; with more temperatures or seeds it
-makes only what is missing. A worker that is killed costs the block it was at. A
-task that fails is named, and the others go on.
+Every finished block of every task is safe on disk at once. After Ctrl-C, a
+crash or a lost machine the same command continues; with more temperatures or
+seeds it makes only what is missing. A worker that is killed costs the block it
+was at. A task that fails is named, and the others go on.
 
 Disorder: --glass bimodal draws every bond as +J or -J, --glass gaussian from a
-normal law of standard deviation J; each number after --disorder seeds one set of
-couplings, with a file of its own. Give at least two --seeds then: overlaps need
-two independent runs.
+normal law of standard deviation J; each number after --disorder seeds one set
+of couplings, with a file of its own. Give at least two --seeds then: overlaps
+need two independent runs.
 
 Clusters (pip install 'physgen[cluster]'): all machines must share the folder
 --out and have the same version of physgen. Start Dask workers with one thread.

@@ -167,8 +167,8 @@ class Law:
     """The probability of a flip by degree, own spin and number of unsatisfied bonds, in few cases.
 
     Attributes:
-        cases: 2, where two and more unsatisfied bonds make the flip certain; 4 or, told apart by the spin, 8,
-            where four and more count as three; else 8 or 16.
+        cases: 2, where two and more unsatisfied bonds make the flip certain, and fewer never do; 4 or, told
+            apart by the spin, 8, where four and more count as three; else 8 or 16.
         by_spin: Whether the own spin matters.
         certain: Rows ``(degrees * cases, 8)`` of the cases whose flip costs nothing.
     """
@@ -182,7 +182,7 @@ class Law:
         self.cases = 16 if self.by_spin else 8
         if ((cost[..., 4:] == cost[..., 3:4]) | (free[..., 4:] & free[..., 3:4])).all():
             self.cases //= 2
-        if not self.by_spin and free[..., 2:].all() and self.cases == 4:
+        if not self.by_spin and free[..., 2:].all() and not free[..., :2].any() and self.cases == 4:
             self.cases = 2
         width = self.cases // 2 if self.by_spin else self.cases
         shape = (len(degrees), self.cases)

@@ -20,6 +20,7 @@ from . import bits, tiles
 from .chances import ANSWER, GROUP, SCRATCH, ask, digits, finish
 from .lanes import (
     AND_NOT,
+    EQUAL_AND,
     LANES,
     NOT_XOR3,
     OR_AND,
@@ -237,9 +238,9 @@ def _tied(rows, state, marked, scratch, size, n_sites, chance, up):
                 s0, s1, s2, s3, counter, increment
             )
             i, j = min(start + g, n_sites), min(start + g + 1, n_sites)  # the last row of marks is zero
-            asked = logic(load(marked, i), load(rows, i), along, 0x90)
+            asked = logic(load(marked, i), load(rows, i), along, EQUAL_AND)
             ask(scratch, g, asked, chance, a0, a1, a2, a3, b0, b1)
-            asked = logic(load(marked, j), load(rows, j), along, 0x90)
+            asked = logic(load(marked, j), load(rows, j), along, EQUAL_AND)
             ask(scratch, g + 1, asked, chance, b2, b3, c0, c1, c2, c3)
         s0, s1, s2, s3, counter = finish((), scratch, size, chance, 0, s0, s1, s2, s3, counter, increment)
         for g in range(size):

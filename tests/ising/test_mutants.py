@@ -1,6 +1,23 @@
 """Planted bugs, each caught by a check of this suite: proof that the checks can fail.
 
 Every test first sees its check pass on the code as it is.
+
+===============================  =======================================================================
+planted bug                      caught by
+===============================  =======================================================================
+factor 2 in the energy change    test_a_missing_factor_of_two_in_the_cost, ..._in_the_bond_probability
+field of the wrong sign          test_the_field_with_the_wrong_sign
+lost neighbour                   test_a_lost_bond
+open edge for a periodic one     test_an_open_edge_for_a_periodic_one
+double bond at L = 2             test_a_double_bond_at_two_sites_a_side
+checkerboard on odd L            test_neighbours_updated_at_the_same_time
+random numbers shared by chains  test_one_stream_for_all_columns_of_chains
+no burn-in                       test_no_burn_in
+stale energy                     test_stale_energies
+<m> for <|m|>                    test_the_mean_of_m_for_the_mean_of_abs_m
+wrong N in chi                   test_chi_without_the_absolute_value_or_with_a_wrong_n
+wrong sign in the exchange       test_the_wrong_sign_in_the_exchange
+===============================  =======================================================================
 """
 
 from contextlib import contextmanager
@@ -82,6 +99,24 @@ def test_an_open_edge_for_a_periodic_one(update, form):
     spins = laws.equilibrium(SQUARE, laws.BETA)
     wrong = Ising(lattices.square(4, pbc=(True, False)))
     assert laws.p_value(laws.swept(form, update, wrong, laws.BETA, spins, 3), SQUARE, laws.BETA) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("form", ["readable", "compiled"])
+@pytest.mark.parametrize("update", ["metropolis", "heat_bath", "wolff", "swendsen_wang"])
+def test_a_double_bond_at_two_sites_a_side(update, form):
+    """A torus of two sites a side would have each bond twice: it is refused, and would show here."""
+    single = Ising(lattices.square(2, pbc=False))
+    spins = laws.equilibrium(single, laws.BETA)
+
+    def p_value(edges: torch.Tensor) -> float:
+        model = Ising(replace(single.lattice, edges=edges))
+        return laws.p_value(laws.swept(form, update, model, laws.BETA, spins, 3), single, laws.BETA)
+
+    edges = single.lattice.edges
+    assert p_value(edges) > FALSE_ALARM
+    assert p_value(torch.cat([edges, edges.flip(-1)])) < FALSE_ALARM
+    with pytest.raises(ValueError, match="not distinct"):
+        lattices.square(2)
 
 
 @pytest.mark.parametrize("update", ["metropolis", "heat_bath"])

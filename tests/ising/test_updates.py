@@ -73,6 +73,16 @@ def test_it_converges_from_a_start_far_away(form, update):
     assert laws.p_value(laws.swept(form, update, model, 0.3, start, 40), model, 0.3) > FALSE_ALARM
 
 
+@pytest.mark.parametrize("h", [0.0, 0.1])
+@pytest.mark.parametrize("name", laws.SMALL)
+@pytest.mark.parametrize("update", ["metropolis", "heat_bath", "wolff", "few_clusters"])
+def test_the_compiled_form_converges_on_every_lattice(update, name, h):
+    """Spins that never move keep any law: from all up, every lattice comes to its own."""
+    model = Ising(laws.SMALL[name], h=h)
+    start = torch.ones(laws.DRAWS, model.lattice.n_sites, dtype=torch.int8)
+    assert laws.p_value(laws.swept("compiled", update, model, 0.2, start, 60), model, 0.2) > FALSE_ALARM
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_check_has_power(form):
     """Draws at a temperature four percent away, moved by a correct update, are refused."""

@@ -82,7 +82,7 @@ def batch(where: Arena, L: int) -> None:
 def single(where: Arena, L: int) -> None:
     """One lattice, cluster after cluster."""
     options, known = {"L": L, "beta": BETA_C}, exact.kaufman_energy(L, L, BETA_C)
-    test = Check(100, 2000, 1) if where.config.quick else Check(200, 1000 if L < 1000 else 600, 1)
+    test = Check(100, 2000, 1) if where.config.quick else Check(200, 1000, 1)
     for name, kernel, update in (
         ("Wolff", "Wolff", "wolff"),
         ("Swendsen-Wang", "SwendsenWang", "swendsen_wang"),
