@@ -149,7 +149,7 @@ def figure(unit: str, done: dict[str, float], seconds: float, tau: float) -> flo
 class Arena:
     """Where contestants meet; collects the rows of the table."""
 
-    def __init__(self, config: Config, ours: Host, portable: Host, peers: dict[str, Host]):
+    def __init__(self, config: Config, ours: Host, portable: dict[str, Host], peers: dict[str, Host]):
         self.config, self.ours, self.portable, self.peers = config, ours, portable, peers
         self.rows: list[dict[str, str | float]] = []
         self.wrong: list[str] = []
@@ -260,7 +260,7 @@ def arena(config: Config) -> Iterator[Arena]:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         peers = peer_hosts(config.environment or temporary / "peers") if config.peers else {}
         ours, portable = own_hosts(temporary / "compiled")
-        for host in (ours, portable, *peers.values()):
+        for host in (ours, *portable.values(), *peers.values()):
             stack.callback(host.close)
         arena = Arena(config, ours, portable, peers)
         yield arena

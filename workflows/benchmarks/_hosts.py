@@ -9,6 +9,8 @@ import venv
 from pathlib import Path
 from typing import Any
 
+from llvmlite.binding import get_host_cpu_name
+
 PEERS = {"mcising": "mcising==1.1.*", "peapods": "peapods==0.2.*"}
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("RAYON", "OMP", "NUMBA", "MKL")}
 
@@ -44,16 +46,29 @@ class Host:
             self._process.communicate()
 
 
-def own_hosts(cache: Path) -> tuple[Host, Host]:
-    """This package, and again with code that has AVX2 but neither 512-bit registers nor ternary logic.
+def own_hosts(cache: Path) -> tuple[Host, dict[str, Host]]:
+    """This package; and again compiled without intrinsics, for this processor and for one with AVX2 only.
 
     Arguments:
-        cache: Folder for what is compiled for the second one.
+        cache: Folder for what is compiled for the others.
     """
     command = [sys.executable, "-m", "workflows.benchmarks._ours"]
-    level = "x86-64-v3" if platform.machine() in ("x86_64", "AMD64") else "generic"
-    plain = {"NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(cache)}
-    return Host("this package", command, {}), Host("this package, portable", command, plain)
+    plain = {"no intrinsics": get_host_cpu_name()}
+    if platform.machine() in ("x86_64", "AMD64"):
+        plain["AVX2 only"] = "x86-64-v3"
+    hosts = {
+        name: Host(
+            f"this package, {name}",
+            command,
+            {
+                "NUMBA_CPU_NAME": processor,
+                "NUMBA_CPU_FEATURES": "",
+                "NUMBA_CACHE_DIR": str(cache / processor),
+            },
+        )
+        for name, processor in plain.items()
+    }
+    return Host("this package", command, {}), hosts
 
 
 def peer_hosts(folder: Path) -> dict[str, Host]:
