@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ising.stats import Estimate
 
-from .distributions import SpinRBM
+from .distributions import RestrictedBoltzmann
 from .divergence import effective_sample_size
 
 MIN_EFFECTIVE = 20  # chains; with fewer the jackknife error is itself a guess
@@ -38,7 +38,7 @@ class UnevenWeights(UserWarning):
 class Annealable(Protocol):
     """A path of machines; :class:`physgen.models.rbm.RBM` and the distributions of one batch have it."""
 
-    def annealed(self, t: float, base: Tensor | None) -> SpinRBM:
+    def annealed(self, t: float, base: Tensor | None) -> RestrictedBoltzmann:
         """Independent visible units with bias ``base`` at t = 0, the model itself at t = 1."""
         ...
 
@@ -151,11 +151,11 @@ def _path(start: float, end: float, chains: int, temperatures: int) -> Tensor:
 
 
 @torch.no_grad()
-def _uncoupled(model: Annealable, base: Tensor | None) -> SpinRBM:
+def _uncoupled(model: Annealable, base: Tensor | None) -> RestrictedBoltzmann:
     return model.annealed(0.0, base)
 
 
-def _log_z0(uncoupled: SpinRBM) -> float:
+def _log_z0(uncoupled: RestrictedBoltzmann) -> float:
     return float(uncoupled.log_partition_uncoupled())
 
 

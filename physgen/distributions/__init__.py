@@ -1,6 +1,17 @@
-"""Pyro distributions of statistical physics: one spin, and restricted Boltzmann machines."""
+"""Pyro distributions of statistical physics: one spin, and restricted Boltzmann machines of any units."""
 
-from .rbm import BernoulliRBM, GaussianBinaryRBM, SpinRBM
+from .families import BernoulliRBM, GaussianBinaryRBM, SpinRBM
+from .layer import Groups, Layer
+from .rbm import RestrictedBoltzmann
 from .spin import Spin, draw_spins
 
-__all__ = ["BernoulliRBM", "GaussianBinaryRBM", "Spin", "SpinRBM", "draw_spins"]
+__all__ = [
+    "BernoulliRBM",
+    "GaussianBinaryRBM",
+    "Groups",
+    "Layer",
+    "RestrictedBoltzmann",
+    "Spin",
+    "SpinRBM",
+    "draw_spins",
+]

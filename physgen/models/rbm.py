@@ -1,10 +1,12 @@
-r"""Restricted Boltzmann machine of spin configurations, in centred parameters.
+r"""Restricted Boltzmann machine of any units, in centred parameters.
 
 .. math::
-    E(s, h) = -b \cdot s - c \cdot h - (s - \mu)^\top W (h - \tfrac12), \qquad s_i = \pm 1,\ h_j \in \{0, 1\}
+    E(v, h) = U_v(v) - b \cdot t(v) + U_h(h) - c \cdot t(h) - (t(v) - \mu)^\top W (t(h) - \lambda)
 
-Centring changes no law, only the metric in which an optimiser moves: with plain parameters every change of W
-also shifts all fields. With :math:`\mu = b = c = 0` the machine is exactly even in s.
+with U and t of :mod:`physgen.distributions.units`, :math:`\mu` the mean of the data and :math:`\lambda` that
+of hidden units without a field: 1/2 for 0 and 1. Centring changes no law, only the metric in which an optimiser
+moves: with plain parameters every change of W also shifts all fields. Spins with :math:`\mu = b = c = 0` and
+hidden units of 0 and 1 have a law that is exactly even.
 
 References:
     | Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient
@@ -15,21 +17,25 @@ References:
 import math
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from ..distributions import SpinRBM
+from ..distributions import Groups, Layer, RestrictedBoltzmann, units
+from ..distributions.units import Units
 
 __all__ = ["RBM", "build"]
 
 
 class RBM(nn.Module):
-    r"""Trained by :class:`physgen.energy.PersistentCD`.
+    r"""Trained by the losses of :mod:`physgen.energy`.
 
     Arguments:
-        shape: Lattice sides; their product is N.
+        shape: Lattice sides; their product is the number N of visible units.
         hidden: Hidden units H; with ``tied``, units per site.
         spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`, or 0.3 with ``tied``.
+        visible, hidden_units: Kinds of :mod:`physgen.distributions.units`: ``"spin"``, ``"bernoulli"``,
+            ``"softmax:3"``, ``"binomial:4"``, ``"gaussian"``, ``"relu"``.
+        labels: Classes; where there are any, a one-hot label follows the N units in every configuration.
+        learn_scale: Learns the widths of Gaussian visible units; else they are those of the data.
         tied: Repeats each hidden unit at every site of the torus, with the same weights relative to its site
             (Lee et al., 2009, with kernels as large as the lattice). The law is then invariant under
             translations; two units per site hold the nearest-neighbour Ising model of the square lattice
@@ -43,6 +49,8 @@ class RBM(nn.Module):
         >>> rbm = RBM((4, 4), hidden=8)
         >>> rbm.free_energy(torch.ones(3, 16)).shape, rbm.sample(5).shape
         (torch.Size([3]), torch.Size([5, 16]))
+        >>> RBM((4, 4), visible="softmax:3", labels=2).sample(5, burn_in=4).shape
+        torch.Size([5, 50])
     """
 
     base: Tensor
@@ -53,68 +61,99 @@ class RBM(nn.Module):
         shape: tuple[int, ...],
         hidden: int = 64,
         spread: float | None = None,
+        visible: str = "spin",
+        hidden_units: str = "bernoulli",
+        labels: int = 0,
+        learn_scale: bool = False,
         tied: bool = False,
         symmetric: bool = False,
     ):
         super().__init__()
-        self.n_sites, self.tied, self.symmetric = math.prod(shape), tied, symmetric
+        self.shape, self.n_sites = shape, math.prod(shape)
+        self.visible, self.labels, self.tied, self.symmetric = visible, labels, tied, symmetric
         if hidden < 1:
             raise ValueError(f"a restricted Boltzmann machine needs at least one hidden unit, got {hidden}")
+        if (tied or symmetric) and (visible, hidden_units, labels) != ("spin", "bernoulli", 0):
+            raise ValueError("tied and symmetric machines have spins, hidden units of 0 and 1, and no labels")
+        if learn_scale and visible not in ("gaussian", "relu"):
+            raise ValueError(f"only Gaussian and relu units have a width to learn, not {visible} units")
         if spread is None:
             spread = 0.3 if tied else self.n_sites**-0.5
-        self.W = nn.Parameter(spread * torch.randn(self.n_sites, hidden))
-        self.b = nn.Parameter(torch.zeros(1 if tied else self.n_sites), requires_grad=not symmetric)
-        self.c = nn.Parameter(torch.zeros(hidden), requires_grad=not symmetric)
+        if visible in ("gaussian", "relu"):
+            self.log_scale = nn.Parameter(torch.zeros(self.n_sites), requires_grad=learn_scale)
+        self.hidden_layer = units.layer(hidden_units, hidden * (self.n_sites if tied else 1))
+        self.width = self.visible_layer().width
+        H = hidden if tied else self.hidden_layer.width
+        self.W = nn.Parameter(spread * torch.randn(self.width, H))
+        self.b = nn.Parameter(torch.zeros(1 if tied else self.width), requires_grad=not symmetric)
+        self.c = nn.Parameter(torch.zeros(H), requires_grad=not symmetric)
         self.register_buffer("base", torch.zeros_like(self.b))
         if tied:
             sites, distance = _torus(shape)
             self.register_buffer("displacement", sites, persistent=False)
             self.W.data *= torch.exp(-distance).unsqueeze(-1)
 
-    @torch.no_grad()
-    def centre(self, spins: Tensor) -> "RBM":
-        r"""Before training: sets :math:`\mu` to the mean of ``(*, N)`` data and b to the field that gives it.
+    def visible_layer(self, dtype: torch.dtype | None = None) -> Units:
+        """The visible units with their present widths."""
+        if hasattr(self, "log_scale"):
+            layer = units.REGISTRY[self.visible](self.n_sites, self.log_scale.to(dtype).exp())
+        else:
+            layer = units.layer(self.visible, self.n_sites)
+        return Groups(layer, units.Softmax(1, self.labels)) if self.labels else layer
 
-        Two imaginary spins, one up and one down, keep the field of a site that never flips finite. A
-        symmetric machine has :math:`\mu = 0` and stays as it is.
+    @torch.no_grad()
+    def centre(self, data: Tensor) -> "RBM":
+        r"""Before training: sets :math:`\mu` to the mean of ``(*, width)`` data and b to the bias of that mean.
+
+        Two imaginary configurations, at zero field, keep the bias of a unit that never changes finite.
+        Widths of Gaussian units become those of the data. A symmetric machine stays as it is.
         """
         if self.symmetric:
             return self
-        rows = torch.as_tensor(spins).reshape(-1, self.n_sites)
-        mean = rows.double().mean(0) * len(rows) / (len(rows) + 2)
-        mean = mean.mean(0, keepdim=True) if self.tied else mean
-        self.base.copy_(mean.atanh())
+        rows = torch.as_tensor(data).reshape(-1, self.width)
+        if self.tied:
+            rows = rows.reshape(-1, 1).expand(-1, self.width)
+        if hasattr(self, "log_scale"):
+            deviation = rows[:, : self.n_sites].double().std(0)
+            if not (deviation > 0).all():
+                raise ValueError("a Gaussian unit needs data that vary; leave out units that are constant")
+            self.log_scale.copy_(deviation.log())
+        bias = self.visible_layer().fit(rows)
+        self.base.copy_(bias[: len(self.base)])
         self.b.copy_(self.base)
         return self
 
-    def distribution(self, dtype: torch.dtype | None = None) -> SpinRBM:
-        """The law of the spins in plain parameters, for Pyro and for exact sums."""
+    def distribution(self, dtype: torch.dtype | None = None) -> RestrictedBoltzmann:
+        """The law of the visible units in plain parameters, for Pyro and for exact sums."""
         W, b, c, base = (x.to(dtype) for x in (self.W, self.b, self.c, self.base))
+        visible, hidden = self.visible_layer(dtype), self.hidden_layer
         if self.tied:
             W = W.index_select(0, self.displacement).reshape(self.n_sites, -1)
             b, c, base = b.expand(self.n_sites), c.repeat(self.n_sites), base.expand(self.n_sites)
-        return SpinRBM(W, b - W.sum(-1) / 2, c - base.tanh() @ W, validate_args=False)
+        mu = visible.coupled(visible.mean(base))
+        rest = hidden.coupled(hidden.mean(torch.zeros_like(c)))
+        return RestrictedBoltzmann(visible, hidden, W, b - W @ rest, c - mu @ W, validate_args=False)
 
-    def free_energy(self, spins: Tensor) -> Tensor:
-        r""":math:`F(s) = -\log p(s) - \log Z`, nats: ``(*, N)`` to ``(*,)``."""
-        return self.distribution().free_energy(self._checked(spins))
+    def free_energy(self, v: Tensor) -> Tensor:
+        r""":math:`F(v) = -\log p(v) - \log Z`, nats: ``(*, width)`` to ``(*,)``."""
+        return self.distribution().free_energy(self._checked(v))
 
-    def hidden(self, spins: Tensor) -> TorchDistribution:
-        """:math:`p(h | s)`: independent Bernoulli units, event shape ``(H,)``."""
-        return self.distribution().hidden(self._checked(spins))
+    def hidden(self, v: Tensor) -> Layer:
+        """:math:`p(h | v)`: independent units, event shape ``(H,)``."""
+        return self.distribution().hidden(self._checked(v))
 
     @torch.no_grad()
-    def gibbs(self, spins: Tensor, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
-        """``steps`` block Gibbs updates of ``(*, N)`` spins."""
-        return self.distribution().gibbs(spins, steps, generator)
+    def gibbs(self, v: Tensor, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """``steps`` block Gibbs updates of ``(*, width)`` configurations."""
+        return self.distribution().gibbs(v, steps, generator)
 
-    def annealed(self, t: float, base: Tensor | None = None) -> SpinRBM:
-        """From independent spins (with the data's means, after :meth:`centre`) at t = 0 to this machine."""
-        return self.distribution().annealed(t, self.base.expand(self.n_sites) if base is None else base)
+    def annealed(self, t: float, base: Tensor | None = None) -> RestrictedBoltzmann:
+        """From independent units (with the data's means, after :meth:`centre`) at t = 0 to this machine."""
+        return self.distribution().annealed(t, self.base.expand(self.width) if base is None else base)
 
     @property
     def enumerable(self) -> bool:
-        """Whether log Z and independent draws are exact here: the smaller layer has at most 20 units."""
+        """Whether log Z and independent draws are exact here: one layer has at most 2^20 states."""
         return self.distribution().enumerable
 
     @torch.no_grad()
@@ -124,7 +163,7 @@ class RBM(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, burn_in: int = 1000) -> Tensor:
-        """``(n, N)`` draws, independent of each other; of the exact law only if :attr:`enumerable`.
+        """``(n, width)`` draws, independent of each other; of the exact law only if :attr:`enumerable`.
 
         Else they are the ends of n annealed chains and follow the law approximately: what ``burn_in`` updates
         do not relax stays, so domain walls survive and energies come out too high, and modes keep the shares
@@ -145,15 +184,15 @@ class RBM(nn.Module):
         start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Block Gibbs chains, ``(chains, samples, N)``: correlated along the second axis.
+        """Block Gibbs chains, ``(chains, samples, width)``: correlated along the second axis.
 
         Arguments:
             chains: Independent chains.
             samples: Kept configurations per chain.
             thin: Block updates between two kept configurations.
-            burn_in: Block updates before. Without ``start`` the first half anneals from independent spins,
+            burn_in: Block updates before. Without ``start`` the first half anneals from independent units,
                 which domain walls survive less often than a quench.
-            start: First configurations ``(chains, N)``, for instance data.
+            start: First configurations ``(chains, width)``, for instance data.
             generator: Source of randomness; torch's global one if not given.
         """
         law = self.distribution()
@@ -163,21 +202,22 @@ class RBM(nn.Module):
             for i in range(anneal):
                 start = self.annealed((i + 1) / anneal).gibbs(start, 1, generator)
             burn_in -= anneal
-        spins = law.gibbs(self._checked(start), burn_in, generator)
-        kept = spins.new_empty(len(spins), samples, self.n_sites)
+        v = law.gibbs(self._checked(start), burn_in, generator)
+        kept = v.new_empty(len(v), samples, self.width)
         for i in range(samples):
-            spins = law.gibbs(spins, thin, generator)
-            kept[:, i] = spins
+            v = law.gibbs(v, thin, generator)
+            kept[:, i] = v
         return kept
 
-    def _checked(self, spins: Tensor) -> Tensor:
-        if spins.shape[-1] != self.n_sites:
+    def _checked(self, v: Tensor) -> Tensor:
+        if v.shape[-1] != self.width:
             raise ValueError(
-                f"the last axis must hold this machine's {self.n_sites} sites, got shape {tuple(spins.shape)}"
+                f"the last axis must hold this machine's {self.width} sites, got shape {tuple(v.shape)}"
             )
-        if spins.numel() and spins.abs().amin() != 1:  # one pass; enough to catch 0/1 data and NaN
-            raise ValueError("spins must be -1 or +1, got other values; convert 0/1 data by 2 * x - 1")
-        return spins
+        layer = self.visible_layer()
+        if not layer.support.check(v).all():
+            raise ValueError(f"{self.visible} units take {layer.takes}; got other values")
+        return v
 
 
 def _torus(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
