@@ -266,8 +266,8 @@ class RestrictedBoltzmann(TorchDistribution):
         norm = float(torch.linalg.matrix_norm(coupling, 2).max())
         if not norm < 1:
             raise ValueError(
-                "between unbounded layers W / (scale of v) (scale of h) needs a spectral norm below 1 for the "
-                f"density to have an integral, got {norm:.4g}; lower the weights or the learning rate"
+                "between unbounded layers W / (scale of v) (scale of h) needs a spectral norm below 1 for "
+                f"the density to have an integral, got {norm:.4g}; lower the weights or the learning rate"
             )
 
     def _enumerated(self) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,9 @@ r"""Restricted Boltzmann machine of any units, in centred parameters.
     E(v, h) = U_v(v) - b \cdot t(v) + U_h(h) - c \cdot t(h) - (t(v) - \mu)^\top W (t(h) - \lambda)
 
 with U and t of :mod:`physgen.distributions.units`, :math:`\mu` the mean of the data and :math:`\lambda` that
-of hidden units without a field: 1/2 for 0 and 1. Centring changes no law, only the metric in which an optimiser
-moves: with plain parameters every change of W also shifts all fields. Spins with :math:`\mu = b = c = 0` and
-hidden units of 0 and 1 have a law that is exactly even.
+of hidden units without a field: 1/2 for 0 and 1. Centring changes no law, only the metric in which an
+optimiser moves: with plain parameters every change of W also shifts all fields. Spins with
+:math:`\mu = b = c = 0` and hidden units of 0 and 1 have a law that is exactly even.
 
 References:
     | Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient
@@ -103,7 +103,7 @@ class RBM(nn.Module):
 
     @torch.no_grad()
     def centre(self, data: Tensor) -> "RBM":
-        r"""Before training: sets :math:`\mu` to the mean of ``(*, width)`` data and b to the bias of that mean.
+        r"""Before training: sets :math:`\mu` to the mean of ``(*, width)`` data, b to the bias of that mean.
 
         Two imaginary configurations, at zero field, keep the bias of a unit that never changes finite.
         Widths of Gaussian units become those of the data. A symmetric machine stays as it is.
