@@ -36,7 +36,7 @@ def private_seed(seed: int, *key: int) -> int:
     """A seed for one purpose, named by its key; no purpose repeats another's bits or ``manual_seed(seed)``'s.
 
     Keys in use: (0, epoch) and (1, batch) of batches, (2,) and (3,) of the chains of CD and PCD, (4,) of what
-    an evaluation draws, (5,) of annealing.
+    an evaluation draws, (5,) of annealing, (6,) and (7,) of tempered chains and of those of a trajectory.
 
     Example:
         >>> private_seed(0, 2) == private_seed(0, 2), private_seed(0, 2) == private_seed(0, 3)

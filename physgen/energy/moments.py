@@ -1,0 +1,99 @@
+r"""Known gradients: moments of data and model, handed to autograd in place of a graph through free energies.
+
+For a machine with energy :math:`-b \cdot t_v - c \cdot t_h - t_v^\top W t_h + \dots` the gradient of the
+negative log-likelihood is minus the difference of three means between data and model,
+
+.. math::
+    \frac{\partial}{\partial W} = \langle t_v \bar t_h^\top\rangle, \qquad
+    \frac{\partial}{\partial b} = \langle t_v \rangle, \qquad
+    \frac{\partial}{\partial c} = \langle \bar t_h \rangle, \qquad
+    \bar t_h = \mathbb{E}[t_h | v].
+
+They multiply the plain parameters, so the chain rule finds the gradient of those they are made of.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..distributions import RestrictedBoltzmann
+
+
+class Machine(Protocol):
+    """What the losses ask of a model; :class:`physgen.models.rbm.RBM` is one."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def distribution(self) -> RestrictedBoltzmann:
+        """The law in plain parameters, which depend on those of the model through autograd."""
+        ...
+
+
+class Moments(NamedTuple):
+    r"""Means of :math:`t_v \bar t_h^\top` ``(D, H)``, :math:`t_v` ``(D,)`` and :math:`\bar t_h` ``(H,)``."""
+
+    weight: Tensor
+    visible: Tensor
+    hidden: Tensor
+
+
+@torch.no_grad()
+def moments(law: RestrictedBoltzmann, v: Tensor, field: Tensor | None = None) -> Moments:
+    """Means over configurations ``(n, D)``, hidden units at their conditional means.
+
+    Arguments:
+        field: ``law.hidden_field(v)``, where that is known already.
+    """
+    field = law.hidden_field(v) if field is None else field
+    hidden = law.hidden_units
+    t_v, t_h = law.visible_units.coupled(v), hidden.coupled(hidden.mean(field))
+    return Moments(t_v.mT @ t_h / len(v), t_v.mean(0), t_h.mean(0))
+
+
+def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None) -> Tensor:
+    """A scalar with the gradient of ``F(data).mean() - F(chains).mean()``, F the free energy.
+
+    Where the units have parameters of their own to learn (widths), it is that difference itself.
+
+    Arguments:
+        data, chains: Configurations ``(n, D)``, as many or not.
+        field: ``law.hidden_field(data)``, where that is known already.
+
+    Example:
+        >>> from physgen.models.rbm import RBM
+        >>> rbm, v, w = RBM((2, 2), hidden=3), torch.ones(5, 4), -torch.ones(7, 4)
+        >>> contrast(rbm.distribution(), v, w).backward()
+        >>> exact = rbm.free_energy(v).mean() - rbm.free_energy(w).mean()
+        >>> torch.allclose(rbm.W.grad, torch.autograd.grad(exact, rbm.W)[0], atol=1e-6)
+        True
+    """
+    if learns_units(law):
+        return law.free_energy(data).mean() - law.free_energy(chains).mean()
+    return surrogate(law, moments(law, data, field), moments(law, chains))
+
+
+def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor:
+    r""":math:`\theta \cdot (\langle t\rangle_{model} - \langle t\rangle_{data})`; only its slope counts."""
+    plain = (law.weight, law.loc, law.hidden_bias)
+    pairs = zip(plain, model, data, strict=True)
+    return sum(torch.dot(p.reshape(-1), (m - d).reshape(-1)) for p, m, d in pairs)
+
+
+def learns_units(law: RestrictedBoltzmann) -> bool:
+    """Whether a layer has parameters of its own that are to be trained."""
+    layers = law.visible_units, law.hidden_units
+    return any(layer.stiffness(law.weight).requires_grad for layer in layers)
+
+
+def rows_of(law: RestrictedBoltzmann, data: Tensor) -> Tensor:
+    """``(*, D)`` data as ``(n, D)``, or one sentence on why they are no states of the visible units."""
+    units = law.visible_units
+    if data.shape[-1:] != (units.width,):
+        raise ValueError(
+            f"the last axis must hold {units.width} visible units, got shape {tuple(data.shape)}"
+        )
+    if not units.valid(data).all():
+        raise ValueError(f"the visible units take {units.takes}; got other values")
+    return data.reshape(-1, units.width)
