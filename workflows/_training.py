@@ -87,6 +87,10 @@ class Data:
         """Whether s and -s have the same energy."""
         return not self.hamiltonian.site_fields.any()
 
+    def describe(self) -> dict[str, Any]:
+        """The source of the configurations, for config.json."""
+        return self.hamiltonian.describe()
+
 
 def load(config: Training) -> Data:
     """The configurations of ``--data`` at the temperature asked for, or at the only one there is."""
@@ -136,18 +140,24 @@ def run(
     data: Data,
     config: Training,
     validation: Callable[[Tensor], Tensor] | None = None,
+    *,
+    batches: Batches | None = None,
+    steps: int | None = None,
 ) -> None:
     """Trains, one JSON line and one checkpoint every ``config.every`` steps; resumes where asked.
 
     Arguments:
+        model, step, data, config: What is trained, how, on what.
         validation: Mean loss of unseen configurations, recorded next to the training metrics.
+        batches: In place of :func:`batches_of`.
+        steps: In place of ``config.steps``, where that counts the steps of one stage of several.
     """
-    batches = batches_of(data, config)
+    batches, steps = batches or batches_of(data, config), steps or config.steps
     start = _start(model, step, batches, data, config)
     try:
         with progress_bar(config.quiet) as bar, (config.out / "metrics.jsonl").open("a") as metrics:
-            task = bar.add_task(config.out.name, total=config.steps, completed=start, note="")
-            for record in fit(step, batches, steps=config.steps, every=config.every, start=start):
+            task = bar.add_task(config.out.name, total=steps, completed=start, note="")
+            for record in fit(step, batches, steps=steps, every=config.every, start=start):
                 values = dict(record.metrics)
                 if validation is not None:
                     values["validation_loss"] = _mean(validation, data.validation)
@@ -165,9 +175,9 @@ def run(
             f"{state}; continue with:\n  physgen {shlex.join(again + ['--resume'] * saved)}"
         ) from None
     step.finish()
-    checkpoint.save(config.out, model, step, batches, at=config.steps)
+    checkpoint.save(config.out, model, step, batches, at=steps)
     write_json(config.out / "config.json", _manifest(data, config) | {"finished": True})
-    log.info("%s: %d steps done; next: physgen compare --help", config.out, config.steps)
+    log.info("%s: %d steps done; next: physgen compare --help", config.out, steps)
 
 
 @torch.no_grad()
@@ -181,7 +191,7 @@ def _manifest(data: Data, config: Training) -> dict[str, Any]:
     return {
         "options": plain(config),
         "beta": data.beta,
-        "model": data.hamiltonian.describe(),
+        "model": data.describe(),
         "provenance": provenance(),
     }
 

@@ -18,6 +18,7 @@ import math
 import multiprocessing
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from cyclopts import Parameter
@@ -65,12 +66,19 @@ def main(*, config: Config = Config()) -> None:
     for folder in [folder for folder in folders if checkpoint.latest(folder) is None]:
         log.info("%s is left out: it holds no checkpoint yet", folder)
         folders.remove(folder)
+    for folder in [folder for folder in folders if _about(folder)["beta"] is None]:
+        log.info("%s is left out: it was not trained at one temperature", folder)
+        folders.remove(folder)
     if not folders:
         raise ValueError(f"{config.runs} holds no trained model; train one first, see physgen --help")
     results = all_comparisons(folders, config)
     report.write(config.report, results)
     sys.stdout.write(compare.table(results) + "\n")
     log.info("report: %s", config.report)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())
 
 
 def all_comparisons(folders: list[Path], config: Config) -> dict[str, compare.Comparison]:
@@ -87,7 +95,7 @@ def all_comparisons(folders: list[Path], config: Config) -> dict[str, compare.Co
 
 def compare_one(folder: Path, config: Config) -> compare.Comparison:
     """The model of one folder against the run it was trained on; its density on the chains held out."""
-    trained = json.loads((folder / "config.json").read_text())
+    trained = _about(folder)
     model = checkpoint.load_model(folder)
     path, run = matching_run(trained, config.data)
     part = store.Configurations(path, split="train", beta=run.beta)
