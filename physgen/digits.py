@@ -111,7 +111,7 @@ def split(digits: Digits, part: int, seed: int) -> tuple[Digits, Digits]:
     """
     if not 0 < part < len(digits):
         raise ValueError(f"a part of {len(digits)} digits must be smaller, and not empty, got {part}")
-    random = np.random.default_rng(private_seed(seed, 6))
+    random = np.random.default_rng(private_seed(seed, 20))
     order = random.permutation(len(digits))
     labels = digits.labels[order]
     rank = np.zeros(len(digits), int)  # of a digit within its class

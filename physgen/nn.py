@@ -36,7 +36,8 @@ def private_seed(seed: int, *key: int) -> int:
     """A seed for one purpose, named by its key; no purpose repeats another's bits or ``manual_seed(seed)``'s.
 
     Keys in use: (0, epoch) and (1, batch) of batches, (2,) and (3,) of the chains of CD and PCD, (4,) of what
-    an evaluation draws, (5,) of annealing, (6,) and (7,) of tempered chains and of those of a trajectory.
+    an evaluation draws, (5,) of annealing, (6,) and (7,) of tempered chains and of those of a trajectory,
+    (20,) of a split, (21,) to (27,) of deep belief nets.
 
     Example:
         >>> private_seed(0, 2) == private_seed(0, 2), private_seed(0, 2) == private_seed(0, 3)

@@ -13,6 +13,7 @@ References:
 import torch
 from torch import Tensor
 
+from .energy.moments import contrast
 from .models.dbn import DBN
 from .nn import private_seed
 from .train import Metrics
@@ -48,7 +49,7 @@ class UpDown:
                 f"up-down learning needs two layers in use and k >= 1, got {int(dbn.depth)} and k = {k}"
             )
         self.dbn, self.k = dbn, k
-        self.generator = torch.Generator(next(dbn.parameters()).device).manual_seed(private_seed(seed, 8))
+        self.generator = torch.Generator(next(dbn.parameters()).device).manual_seed(private_seed(seed, 22))
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Metrics]:
         x, y = self.dbn.parts(rows)
@@ -56,10 +57,9 @@ class UpDown:
         v = layers[-1] if y is None else torch.cat([layers[-1], y], -1)
         chains = self.dbn.top.gibbs(v, self.k, self.generator)
         dream = self.dbn.down(chains[:, : layers[-1].shape[-1]], self.generator)
-        law = self.dbn.top.distribution()
         parts = {
             "wake": -self.dbn.log_generate(layers).mean(),
-            "contrast": law.free_energy(v).mean() - law.free_energy(chains).mean(),
+            "contrast": contrast(self.dbn.top.distribution(), v, chains),
             "sleep": -self.dbn.log_recognise(dream).mean(),
         }
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}

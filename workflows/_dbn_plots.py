@@ -46,7 +46,7 @@ def samples(dbn: DBN, problem: Problem, title: str, generator: torch.Generator) 
     rows = problem.classes
     if rows:
         labels = torch.arange(len(rows), device=problem.train.device).repeat_interleave(10)
-        made = dbn.sample_labelled(labels, 1000, generator, mean=problem.visible != "spin")
+        made = dbn.sample_labelled(labels, 500, generator, mean=problem.visible != "spin")
         title = f"drawn given the class, {title}"
     else:
         data = problem.x(problem.test)

