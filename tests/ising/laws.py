@@ -1,9 +1,11 @@
 """Small systems whose Boltzmann law is enumerated, and the checks that a sampler has to pass on them."""
 
+import functools
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 import torch
 from scipy.stats import chisquare
 from torch import Tensor
@@ -35,13 +37,36 @@ SMALL = {name: smallest(name) for name in sorted(lattices.REGISTRY)} | {
 }
 
 
+SIGNS = [(1.0, 0.0), (-1.0, 0.3), (1.0, 0.3), (-1.0, 0.0)]
+# Every lattice with every (J, h); the quick tests take one of these for each lattice, in turn.
+HAMILTONIANS = [
+    pytest.param(name, J, h, marks=() if k % len(SIGNS) == turn else pytest.mark.slow)
+    for k, name in enumerate(SMALL)
+    for turn, (J, h) in enumerate(SIGNS)
+]
 THROUGH_ALL_SECTORS = [name for name in updates.names() if not updates.conserves_magnetisation(name)]
+
+
+@functools.lru_cache(maxsize=64)
+def small(name: str, J: float, h: float) -> Ising:
+    """One of the lattices of SMALL; the same object each time, so that what is known of it is kept."""
+    return Ising(SMALL[name], J=J, h=h)
+
+
+@functools.lru_cache(maxsize=64)
+def boltzmann(model: Ising, beta: float) -> Tensor:
+    return exact.boltzmann(model, beta)
 
 
 def equilibrium(model: Ising, beta: float, draws: int = DRAWS, seed: int = 0) -> Tensor:
     """Independent exact draws, int8, ``(draws, N)``."""
-    law = exact.boltzmann(model, beta)
-    rows = torch.multinomial(law, draws, replacement=True, generator=torch.Generator().manual_seed(seed))
+    return _drawn(model, float(beta), draws, seed).clone()
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(model: Ising, beta: float, draws: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.multinomial(boltzmann(model, beta), draws, replacement=True, generator=generator)
     return exact.states(model.lattice.n_sites)[rows].to(torch.int8)
 
 
@@ -51,9 +76,7 @@ def p_value(spins: Tensor, model: Ising, beta: float) -> float:
     The second joins the states that symmetry and the law do not tell apart, and so has more power; it is
     taken alone where no state is likely enough for the first.
     """
-    law, states = exact.boltzmann(model, beta), exact.states(model.lattice.n_sites)
-    levels = torch.stack([model.energy(states).round(decimals=6), states.sum(-1)], dim=-1)
-    level = levels.unique(dim=0, return_inverse=True)[1]
+    law, level = boltzmann(model, beta), level_of_states(model)
     counts, expected = (
         torch.zeros(int(level.max()) + 1, dtype=torch.float64).index_add_(0, level, x)
         for x in (counts_of(spins), law * len(spins))
@@ -62,6 +85,15 @@ def p_value(spins: Tensor, model: Ising, beta: float) -> float:
     if float(law.max()) * len(spins) < 10:
         return joined
     return 2 * min(goodness_of_fit(spins, law), joined)
+
+
+@functools.lru_cache(maxsize=64)
+def level_of_states(model: Ising) -> Tensor:
+    """For every state the number of its pair (E, M), E rounded; shape ``(2**N,)``."""
+    states = exact.states(model.lattice.n_sites)
+    energy = model.energy(states).round(decimals=6).unique(return_inverse=True)[1]
+    sites = model.lattice.n_sites
+    return (energy * (2 * sites + 1) + states.sum(-1).long() + sites).unique(return_inverse=True)[1]
 
 
 def history(

@@ -36,7 +36,10 @@ def coupled(model: Ising, beta: float = BETA, chains: int = 512, seed: int = 1) 
     return Coupled(model, beta, chains, streams(np.random.SeedSequence(seed), 1)[0])
 
 
-HALF_MEET = int(np.median(meeting_times(coupled(SQUARE), 1000)))
+@pytest.fixture(scope="module")
+def half_meet() -> int:
+    """Sweeps after which half of the blocks of the square have met."""
+    return int(np.median(meeting_times(coupled(SQUARE), 1000)))
 
 
 def p_value(bits: np.ndarray, model: Ising, beta: float = BETA) -> float:
@@ -68,8 +71,8 @@ def test_the_law_on_every_lattice(name, h, beta):
 
 
 @pytest.mark.parametrize("factor", [0.7, 1, 3])
-def test_the_law_does_not_depend_on_the_length_of_a_block(factor):
-    assert p_value(draws(coupled(SQUARE), laws.DRAWS, int(factor * HALF_MEET))[0], SQUARE) > FALSE_ALARM
+def test_the_law_does_not_depend_on_the_length_of_a_block(factor, half_meet):
+    assert p_value(draws(coupled(SQUARE), laws.DRAWS, int(factor * half_meet))[0], SQUARE) > FALSE_ALARM
 
 
 def test_chains_in_tiles():

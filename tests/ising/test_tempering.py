@@ -52,7 +52,8 @@ def expected_rates(model: Ising, betas: list[float]) -> list[float]:
     "model", [SQUARE, Ising(lattices.triangular(3), J=-1.0, h=0.3)], ids=["square", "frustrated"]
 )
 def test_the_joint_boltzmann_law_is_invariant(update, model):
-    ladders = 64 * 300
+    """As many ladders as test_mutants.py needs to see a wrong sign, or one exchange too many."""
+    ladders = 64 * 100
     replicas = replicas_at_equilibrium(model, update, ladders)
     replicas.sweep(3)
     spins, energies, magnetisations = replicas.sample()
