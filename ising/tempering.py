@@ -139,6 +139,7 @@ def simulate(
     replicas = Replicas(model, betas, update, ladders, start, seed, device, threads, houdayer)
     found = None
     if resume is not None:
+        _check_resumable(resume, model, betas, update, chains, seed)
         burn_in, thin = resume.runs[0].burn_in, resume.runs[0].thin
         replicas.load(resume.state)
     else:
@@ -355,6 +356,20 @@ class Replicas:
                 saved = {name.removeprefix(head): x for name, x in state.items() if name.startswith(head)}
                 keeper.load(saved)
             block.sampler.set_beta(self._betas[block.exchanges.place])
+
+
+def _check_resumable(
+    before: Ladder, model: Ising, betas: Sequence[float], update: str, chains: int, seed: int
+) -> None:
+    """The state alone does not tell what it is of: arrays of other ladders have the same shapes."""
+    run = before.runs[0]
+    old = run.model, [run.beta for run in before.runs], run.update, run.chains, run.seed
+    new = model.describe(), [float(beta) for beta in betas], update, int(chains), int(seed)
+    for name, was, now in zip(("model", "betas", "update", "chains", "seed"), old, new, strict=True):
+        if was != now:
+            raise ValueError(
+                f"cannot resume: {name} was {was!r} and is now {now!r}; repeat the old one or start a new run"
+            )
 
 
 def _provenance(

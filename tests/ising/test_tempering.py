@@ -132,6 +132,32 @@ def test_resuming_goes_on_as_if_nothing_had_happened(update):
             other.load({})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"betas": [0.6, 0.5, 0.3]}, r"betas was \[0.6, 0.45, 0.3\] and is now \[0.6, 0.5, 0.3\]"),
+        ({"seed": 7}, "seed was 6 and is now 7"),
+        ({"update": "heat_bath"}, "update was 'metropolis' and is now 'heat_bath'"),
+        ({"model": Ising(lattices.square(4), J=0.5)}, r"model was .*'J': 1.0.* and is now .*'J': 0.5"),
+        ({"chains": 4}, "chains was 3 and is now 4"),
+    ],
+)
+def test_resuming_another_ladder_is_refused(change, message):
+    """Its arrays have the same shapes, so it would go on with states of another law."""
+    settings = {
+        "model": SQUARE,
+        "betas": BETAS,
+        "samples": 1,
+        "burn_in": 1,
+        "thin": 1,
+        "chains": 3,
+        "seed": 6,
+    }
+    before = tempering.simulate(**settings)
+    with pytest.raises(ValueError, match=f"cannot resume: {message}"):
+        tempering.simulate(**settings | change, resume=before)
+
+
 def test_threads_do_not_change_a_byte():
     runs = [tempering.simulate(SQUARE, BETAS, 5, burn_in=3, thin=1, chains=400, threads=n) for n in (1, 3)]
     for a, b in zip(*(ladder.runs for ladder in runs), strict=True):
