@@ -31,6 +31,7 @@ from .store.sealed import StoreError
 from .workers import Cores, Here, usable_cores
 
 SEGMENTS = 10  # of a task, at least, where it has that many samples
+FAILURES = ValueError, OSError, MemoryError, RuntimeError, ArithmeticError  # of one task, not of the program
 PATIENCE = 60  # seconds until a file that another machine wrote is seen here, for network file systems
 
 
@@ -178,7 +179,8 @@ def run(
 
     Raises:
         StoreError: If a file holds another Hamiltonian, is damaged or cannot be written.
-        ValueError: If a file holds a run at the same temperature with the same seed but other settings.
+        ValueError: If workers is negative, or a file holds a run at the same temperature with the same seed
+            but other settings.
 
     Example:
         >>> import tempfile
@@ -190,6 +192,8 @@ def run(
         >>> [progress.finished for progress in run(tasks, workers=0)]
         [2]
     """
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be a number of processes, or 0 for none but this one, got {workers}")
     grid = _Grid(tasks, _published(tasks), dict(provenance or {}))
     yield grid.progress()
     count = min(usable_cores() if workers is None else workers, len(grid.waiting))
@@ -291,7 +295,9 @@ class _Grid:
 def work(task: Task, expected: dict[str, str]) -> tuple[int, str]:
     """What a worker does: the number of segments of the finished task, or a sentence on what went wrong.
 
-    One thread, for sums over many numbers depend on how they are split among threads.
+    One thread, for sums over many numbers depend on how they are split among threads. What a task may run
+    into is named, and the others go on; a mistake in the program, such as a wrong type, would meet all of
+    them alike and is not caught.
 
     Arguments:
         task: What to simulate, from where its journal stands.
@@ -303,7 +309,7 @@ def work(task: Task, expected: dict[str, str]) -> tuple[int, str]:
         return 0, f"its worker has {', '.join(different)}; give all workers {wanted}"
     try:
         return _simulate(task), ""
-    except Exception as error:  # noqa: BLE001  it is named, and the other tasks go on
+    except FAILURES as error:
         return 0, _sentence(error)
 
 
@@ -325,7 +331,7 @@ def _simulate(task: Task) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """What the user can mend speaks for itself; anything else is a mistake here, with its place."""
+    """What the user can mend speaks for itself; anything else is told with its place."""
     if isinstance(error, ValueError | OSError):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]

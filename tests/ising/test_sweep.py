@@ -225,10 +225,16 @@ def test_a_folder_that_is_not_shared_is_named(tmp_path, monkeypatch):
     assert all("workers must share it" in failure.reason for failure in last.failures)
 
 
-def test_a_mistake_of_ours_is_named_with_its_place(tmp_path, monkeypatch):
+def test_what_a_task_ran_into_is_named_with_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "restore", lambda **_: 1 / 0)
     [failure, *_] = finish(tasks_in(tmp_path), workers=0).failures
     assert failure.reason.startswith("ZeroDivisionError: division by zero (test_sweep.py, line ")
+
+
+def test_a_mistake_in_the_program_is_not_taken_for_a_failed_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "restore", lambda model: model)
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        finish(tasks_in(tmp_path), workers=0)
 
 
 def test_impossible_grids_are_refused_before_any_work(tmp_path):
@@ -236,6 +242,8 @@ def test_impossible_grids_are_refused_before_any_work(tmp_path):
         tasks_in(tmp_path, update="auto")
     with pytest.raises(ValueError, match="chains"):
         tasks_in(tmp_path, chains=0)
+    with pytest.raises(ValueError, match=r"workers must be a number of processes, .* got -1"):
+        finish(tasks_in(tmp_path), workers=-1)
     finish(tasks_in(tmp_path, betas=[0.3]), workers=0)
     before = contents(tmp_path)
     with pytest.raises(ValueError, match="choose other seeds"):
