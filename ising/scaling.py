@@ -34,18 +34,23 @@ _GRID, _FINE = 17, 9  # temperatures of the first look at a curve and of the sec
 
 @dataclass(frozen=True)
 class Exponents:
-    """A universality class: 1/nu, beta/nu, gamma/nu, and omega of the leading correction."""
+    """A universality class: 1/nu, beta/nu, gamma/nu, and omega of the leading and of the next correction."""
 
     inverse_nu: float
     beta_nu: float
     gamma_nu: float
     omega: float
+    next_omega: float
 
 
 # Two dimensions: Onsager, Yang; the analytic background of chi is smaller than chi by a factor L^(-gamma/nu),
-# which is the leading correction to the moments of m and to U4 (Salas and Sokal, 2000).
-# Three: Kos, Poland, Simmons-Duffin, Vichi (2016): nu = 0.629971(4), eta = 0.036298(2), omega = 0.82968(23).
-ISING = {2: Exponents(1.0, 0.125, 1.75, 1.75), 3: Exponents(1.587374, 0.518149, 1.963702, 0.82968)}
+# which is the leading correction to the moments of m and to U4, and the next is L^-2 (Salas and Sokal, 2000).
+# Three: Kos, Poland, Simmons-Duffin, Vichi (2016): nu = 0.629971(4), eta = 0.036298(2), omega = 0.82968(23);
+# Newman and Riedel (1984): 1.67(11) for the next.
+ISING = {
+    2: Exponents(1.0, 0.125, 1.75, 1.75, 2.0),
+    3: Exponents(1.587374, 0.518149, 1.963702, 0.82968, 1.67),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +134,22 @@ def extrapolate(sizes: Sequence[float], replicas: np.ndarray, power: float) -> F
     """
     L = np.asarray(sizes, dtype=float)
     return least_squares([np.ones(len(L)), L**-power], replicas)
+
+
+def critical_point(crossings: Mapping[tuple[int, int], np.ndarray], inverse_nu: float, omega: float) -> Fit:
+    r"""Fits the crossings of pairs of sizes a < b, of any ratio; ``parameter(0)`` is :math:`\beta_c`.
+
+    .. math::
+        \beta_{ab} = \beta_c + c \, \frac{a^{-\omega} - b^{-\omega}}{b^{1/\nu} - a^{1/\nu}} ,
+
+    which is where the curves :math:`U^* + u L^{-\omega} + u' (\beta - \beta_c) L^{1/\nu}` of two sizes cross.
+
+    Arguments:
+        crossings: Of :func:`crossings`, replicas by pair of sizes.
+    """
+    small, large = np.array(list(crossings), dtype=float).T
+    column = (small**-omega - large**-omega) / (large**inverse_nu - small**inverse_nu)
+    return least_squares([np.ones(len(small)), column], np.stack([*crossings.values()], axis=1))
 
 
 def crossing(small: Multihistogram, large: Multihistogram, curve: Curve = reweighting.u4) -> np.ndarray:

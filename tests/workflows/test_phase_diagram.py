@@ -29,6 +29,9 @@ def test_results_tables_and_pictures(folder):
     found, known = about["results"], about["known"]
     for name in known:
         assert abs(found[name]["mean"] - known[name]) < 4.5 * found[name]["error"], name
+        parts = found[name]["statistical_error"], found[name]["systematic_error"]
+        assert found[name]["error"] == pytest.approx(np.hypot(*parts)), name
+        assert min(parts) > 0, name
     assert [c["sizes"] for c in about["u4_crossings"]] == [[4, 8], [8, 12]]
     for name in ("curves.csv", "points.csv"):
         rows = list(csv.DictReader((folder / name).read_text().splitlines()))
@@ -54,8 +57,9 @@ def test_a_second_run_does_only_what_is_missing(folder):
     for name in before:
         assert len(store.betas(folder / name)) == 5
         assert len({run.energies.sum() for run in store.runs(folder / name)}) == 5
-    with pytest.raises(ValueError, match="choose another --out"):
-        simulated(folder, samples=30)
+    for other in ({"samples": 30}, {"update": "swendsen_wang"}):
+        with pytest.raises(ValueError, match="choose another --out"):
+            simulated(folder, **other)
 
 
 def test_wrong_options_are_refused(tmp_path):
@@ -64,6 +68,8 @@ def test_wrong_options_are_refused(tmp_path):
         ({"lattice": "chain"}, "--lattice"),
         ({"width": -1.0}, "--width"),
         ({"points": 1}, "--points"),
+        ({"around": 0.0}, "--around"),
+        ({"around": -1.0}, "--around"),
     ):
         with pytest.raises(ValueError, match=named):
             Config(**options, out=tmp_path)
