@@ -1,7 +1,7 @@
 """What a model offers, brought to numpy: its samples, its log-density, its own log partition function.
 
 Structural, not inherited: a model is used through whatever it has of ``log_prob``, ``free_energy``,
-``log_prob_bound``, ``sample_chains`` and ``sample``.
+``free_energy_bound``, ``log_prob_bound``, ``sample_chains`` and ``sample``.
 """
 
 import math
@@ -94,7 +94,20 @@ def log_density(model: Any) -> Callable[[Tensor], Tensor] | None:
     """Log q of the model, up to a constant if it only knows its free energy."""
     if hasattr(model, "log_prob"):
         return model.log_prob
-    return (lambda x: -model.free_energy(x)) if hasattr(model, "free_energy") else None
+    known = hasattr(model, "free_energy") and getattr(model, "tractable", True)
+    return (lambda x: -model.free_energy(x)) if known else None
+
+
+def only_bounded(model: Any) -> bool:
+    """Whether the model knows its free energy by a bound only, as one with many coupled hidden units."""
+    return log_density(model) is None and hasattr(model, "free_energy_bound")
+
+
+def log_bounds(model: Any, spins: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, Estimate]:
+    """Lower bounds on the log-density of ``(*, N)`` spins up to a log Z, and that log Z."""
+    if hasattr(model, "log_prob_bound"):
+        return log_values(lambda x: model.log_prob_bound(x, draws), model, spins), Estimate(0.0, 0.0)
+    return log_values(lambda x: -model.free_energy_bound(x), model, spins), log_partition(model, seed)
 
 
 def log_partition(model: Any, seed: int) -> Estimate:

@@ -1,7 +1,7 @@
 r"""The inverse Ising problem: couplings and fields from configurations.
 
-The law sought is :math:`p(s) \propto \exp(\sum_{i<j} J_{ij} s_i s_j + \sum_i h_i s_i)` with all pairs allowed, so
-J and h are those of the Hamiltonian times :math:`\beta`.
+The law sought is :math:`p(s) \propto \exp(\sum_{i<j} J_{ij} s_i s_j + \sum_i h_i s_i)` with all pairs
+allowed, so J and h are those of the Hamiltonian times :math:`\beta`.
 
 ==================  =====================================================================================
 method              how, and what it costs in accuracy
@@ -12,8 +12,8 @@ TAP                 the same with Onsager's reaction term; less biased, and with
 exact               maximum likelihood by enumeration, up to 20 spins; the smallest errors there are
 ==================  =====================================================================================
 
-Error bars come from groups of configurations, whole chains where there are enough, so that correlation within a
-chain is counted.
+Error bars come from groups of configurations, whole chains where there are enough, so that correlation within
+a chain is counted.
 
 References:
     | Statistical Analysis of Non-Lattice Data (Besag, 1975)
@@ -48,8 +48,8 @@ class Couplings:
     Attributes:
         J: Couplings ``(N, N)``, symmetric with zero diagonal.
         h: Fields ``(N,)``.
-        J_error, h_error: One standard error of each, nan where the method gives none. A pair that was found to be
-            uncoupled has J = 0 and the error with which that was found.
+        J_error, h_error: One standard error of each, nan where the method gives none. A pair that was found
+            to be uncoupled has J = 0 and the error with which that was found.
         method: How.
     """
 
@@ -93,8 +93,8 @@ def infer(spins: np.ndarray, method: str = "pseudo-likelihood", **options: Any) 
     x = x[None] if x.ndim == 2 else x
     if x.ndim != 3 or not x.size or not (np.abs(x) == 1).all():
         raise ValueError(
-            f"spins are -1 and +1, of shape (chains, samples, N), got shape {np.shape(spins)}; turn 0/1 data x "
-            "into 2 * x - 1"
+            f"spins are -1 and +1, of shape (chains, samples, N), got shape {np.shape(spins)}; turn 0/1 "
+            "data x into 2 * x - 1"
         )
     stuck = np.flatnonzero(np.abs(x.mean((0, 1), dtype=float)) == 1)
     if len(stuck):
@@ -110,14 +110,15 @@ def pseudo_likelihood(
 ) -> Couplings:
     r"""Maximum of :math:`\sum_i \langle \ln \sigma(2 s_i (h_i + \sum_j J_{ij} s_j)) \rangle`.
 
-    First one regression per spin, both estimates of a coupling averaged. Its error bars tell which couplings are
-    not zero; only those are kept, and estimated again by the joint maximum under :math:`J_{ij} = J_{ji}`. On a lattice
-    this takes away the noise of all pairs that are no bonds. Error bars are those of the second step, given the
-    choice: couplings not far above their own noise come out too large where they are kept.
+    First one regression per spin, both estimates of a coupling averaged. Its error bars tell which couplings
+    are not zero; only those are kept, and estimated again by the joint maximum under :math:`J_{ij} = J_{ji}`.
+    On a lattice this takes away the noise of all pairs that are no bonds. Error bars are those of the second
+    step, given the choice: couplings not far above their own noise come out too large where they are kept.
 
     Arguments:
         groups: Configurations ``(n, N)`` in groups that are independent of one another.
-        select: Expected share of false ones among the couplings kept (Benjamini-Hochberg); None keeps all pairs.
+        select: Expected share of false ones among the couplings kept (Benjamini-Hochberg); None keeps all
+            pairs.
         l1: Weight of a penalty :math:`\lambda \sum_{i<j} |J_{ij}|` instead of the choice; no error bars.
     """
     if l1 is not None:
@@ -140,7 +141,7 @@ def pseudo_likelihood(
 
 
 def mean_field(groups: list[np.ndarray]) -> Couplings:
-    r"""Naive mean field: :math:`J = -C^{-1}` off the diagonal, :math:`h_i = \tanh^{-1} m_i - \sum_j J_{ij} m_j`."""
+    r"""Naive: :math:`J = -C^{-1}` off the diagonal, :math:`h_i = \tanh^{-1} m_i - \sum_j J_{ij} m_j`."""
 
     def solve(C: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         J = -np.linalg.inv(C)
@@ -153,8 +154,8 @@ def mean_field(groups: list[np.ndarray]) -> Couplings:
 def tap(groups: list[np.ndarray]) -> Couplings:
     r"""Thouless, Anderson and Palmer: :math:`(C^{-1})_{ij} = -J_{ij} - 2 J_{ij}^2 m_i m_j`.
 
-    :math:`h_i = \tanh^{-1} m_i - \sum_j J_{ij} m_j + m_i \sum_j J_{ij}^2 (1 - m_j^2)`. Where the quadratic equation
-    has no solution the coupling at its extremum is taken.
+    :math:`h_i = \tanh^{-1} m_i - \sum_j J_{ij} m_j + m_i \sum_j J_{ij}^2 (1 - m_j^2)`. Where the quadratic
+    equation has no solution the coupling at its extremum is taken.
     """
 
     def solve(C: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +203,7 @@ METHODS: dict[str, Callable[..., Couplings]] = {
 
 
 def _groups(x: np.ndarray) -> list[np.ndarray]:
-    """Configurations ``(n, N)`` in 64 to 256 groups: whole chains, or stretches of time where these are few."""
+    """Configurations ``(n, N)`` in 64 to 256 groups: whole chains, or stretches of time where few."""
     chains, samples, _ = x.shape
     if chains >= FEWEST_GROUPS:
         return [part.reshape(-1, x.shape[2]) for part in np.array_split(x, min(chains, MOST_GROUPS))]
@@ -215,10 +216,14 @@ def _regressions(groups: list[np.ndarray]) -> Couplings:
     N = groups[0].shape[1]
     J, h, shifts = _newton(groups, _site_curvature, np.zeros((N, N)), np.zeros(N))
     J_error = _spread((shifts[:, :N] + shifts[:, :N].swapaxes(0, 1)) / 2)
-    return Couplings((J + J.T) / 2, h, J_error, _spread(shifts[:, N]), f"pseudo-likelihood, {N * (N - 1) // 2} pairs")
+    return Couplings(
+        (J + J.T) / 2, h, J_error, _spread(shifts[:, N]), f"pseudo-likelihood, {N * (N - 1) // 2} pairs"
+    )
 
 
-Solver = Callable[[np.ndarray], np.ndarray]  # from slopes to steps, both (N, N + 1, G): couplings, then the field
+Solver = Callable[
+    [np.ndarray], np.ndarray
+]  # from slopes to steps, both (N, N + 1, G): couplings, then the field
 
 
 def _newton(
@@ -226,23 +231,27 @@ def _newton(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Couplings and fields where the slope is zero, and what each group adds to them, ``(N, N + 1, G)``.
 
-    The curvature, from some of the configurations, is kept once steps are small: the slope alone is what counts.
+    The curvature, from some of the configurations, is kept once steps are small: the slope alone is what
+        counts.
     """
     N, rows = len(h), _curvature_rows(np.concatenate(groups))
-    solve, length = curvature(J, h, rows), np.inf
-    for _ in range(MOST_STEPS):
-        scores = _scores(J, h, groups)
-        slope = scores.sum(-1, keepdims=True)
-        step = solve(slope)[..., 0]
-        step /= max(1.0, np.abs(step).max() / LONGEST_STEP)
-        before, length = length, np.abs(step).max()
-        if length < TOLERANCE:
-            return J, h, solve(scores)
-        J, h = J + step[:, :N], h + step[:, N]
-        if length > 1e-3 or length > before / 4:
-            solve = curvature(J, h, rows)
+    length = np.inf
+    try:
+        solve = curvature(J, h, rows)
+        for _ in range(MOST_STEPS):
+            scores = _scores(J, h, groups)
+            step = solve(scores.sum(-1, keepdims=True))[..., 0]
+            step /= max(1.0, np.abs(step).max() / LONGEST_STEP)
+            before, length = length, np.abs(step).max()
+            if length < TOLERANCE:
+                return J, h, solve(scores)
+            J, h = J + step[:, :N], h + step[:, N]
+            if length > 1e-3 or length > before / 4:
+                solve = curvature(J, h, rows)
+    except np.linalg.LinAlgError:  # the curvature is singular: no maximum, or one that is no point
+        pass
     raise FloatingPointError(
-        f"the pseudo-likelihood has no maximum at finite couplings, or {MOST_STEPS} Newton steps do not reach it: "
+        f"the pseudo-likelihood has no finite maximum, or {MOST_STEPS} Newton steps do not reach it: "
         "take more configurations, or ones at a higher temperature"
     )
 
@@ -279,7 +288,7 @@ def _site_curvature(J: np.ndarray, h: np.ndarray, rows: np.ndarray) -> Solver:
 
 
 def _joint_curvature(J: np.ndarray, h: np.ndarray, rows: np.ndarray, support: np.ndarray) -> Solver:
-    """All spins together, where couplings outside the ``(N, N)`` support are zero and the others symmetric."""
+    """All spins together; couplings outside the ``(N, N)`` support are zero, the others symmetric."""
     N, pairs = len(h), np.triu(support)
     count = int(pairs.sum())
     number = np.full((N, N + 1), -1)
@@ -336,7 +345,7 @@ def _spread(shifts: np.ndarray) -> np.ndarray:
 
 
 def _discoveries(p: np.ndarray, level: float) -> np.ndarray:
-    """Which hypotheses to reject so that at most a share ``level`` of the rejected ones is true on average."""
+    """Hypotheses to reject so that on average a share of at most ``level`` of them is true."""
     if not 0 < level < 1:
         raise ValueError(f"select is a share of false couplings between 0 and 1, got {level}")
     ordered = np.sort(p)
@@ -360,7 +369,10 @@ def _jackknifed(solve: Callable, groups: list[np.ndarray], method: str) -> Coupl
 
     total = sizes.sum(), first.sum(0), second.sum(0)
     J, h = estimate(*total)
-    without = [estimate(total[0] - a, total[1] - b, total[2] - c) for a, b, c in zip(sizes, first, second, strict=True)]
+    without = [
+        estimate(total[0] - a, total[1] - b, total[2] - c)
+        for a, b, c in zip(sizes, first, second, strict=True)
+    ]
     factor = np.sqrt((len(groups) - 1) / len(groups))
     J_error, h_error = (
         factor * np.sqrt(((np.stack(values) - np.mean(values, axis=0)) ** 2).sum(0))

@@ -1,8 +1,9 @@
 r"""Learning of Boltzmann machines with couplings among hidden or among visible units.
 
-The gradient of the log-likelihood is :math:`\langle -\partial E \rangle_{data} - \langle -\partial E \rangle_{model}`.
-Where the hidden units cannot be summed over, the first average is taken under their mean-field law, which makes it
-the gradient of a lower bound; the second comes from persistent chains, or from the sum over all states.
+The gradient of the log-likelihood is :math:`\langle -\partial E \rangle_{data} - \langle -\partial E
+\rangle_{model}`. Where the hidden units cannot be summed over, the first average is taken under their
+mean-field law, which makes it the gradient of a lower bound; the second comes from persistent chains, or from
+the sum over all states.
 """
 
 import numpy as np
@@ -24,8 +25,8 @@ class MeanFieldPCD:
 
     Arguments:
         model: A machine.
-        start: Configurations ``(*, N)`` to start from; ``chains`` evenly spaced rows are taken, and hidden units
-            drawn given them.
+        start: Configurations ``(*, N)`` to start from; ``chains`` evenly spaced rows are taken, and hidden
+            units drawn given them.
         k: Gibbs sweeps per call.
         chains: Persistent chains.
         seed: Of the private generator.
@@ -72,7 +73,8 @@ class MeanFieldPCD:
 
 
 def negative_log_likelihood(model: Machine, data: Tensor, weights: Tensor | None = None) -> Tensor:
-    r""":math:`\langle F \rangle_{data} + \log Z`, exact and with gradients, nats, for an ``enumerable`` machine.
+    r""":math:`\langle F \rangle_{data} + \log Z`, exact and with gradients, nats, for an ``enumerable``
+    machine.
 
     Arguments:
         model: A machine whose free energy is tractable.
@@ -89,10 +91,13 @@ def negative_log_likelihood(model: Machine, data: Tensor, weights: Tensor | None
     return mean + log_z + change
 
 
-def maximum_likelihood(model: Machine, data: Tensor | np.ndarray, *, tolerance: float = 1e-8, steps: int = 1000) -> float:
-    """Fits an ``enumerable`` machine exactly by L-BFGS; returns the negative log-likelihood per configuration.
+def maximum_likelihood(
+    model: Machine, data: Tensor | np.ndarray, *, tolerance: float = 1e-8, steps: int = 1000
+) -> float:
+    """Fits an ``enumerable`` machine exactly by L-BFGS; returns the negative log-likelihood, nats.
 
-    Without hidden units the likelihood has one maximum, else one of several is found. Parameters become float64.
+    Without hidden units the likelihood has one maximum, else one of several is found. Parameters become
+    float64.
 
     Arguments:
         model: A machine whose sums are exact (about 20 units).
@@ -130,7 +135,7 @@ def maximum_likelihood(model: Machine, data: Tensor | np.ndarray, *, tolerance: 
     slope = float(np.abs(found.jac).max())
     if not slope < max(100 * tolerance, 1e-6):
         raise FloatingPointError(
-            f"no maximum of the likelihood was found: its gradient is still {slope:.1e} after {found.nit} steps; "
+            f"no maximum of the likelihood found: its slope is still {slope:.1e} after {found.nit} steps; "
             "data in which some spins never differ have none at finite couplings: take more data"
         )
     return float(found.fun)

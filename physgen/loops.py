@@ -1,10 +1,9 @@
-"""Loops over single spins, compiled: what one unit after another means is lost in operations on whole arrays."""
+"""Loops over single spins, compiled: array operations cannot update one unit after another."""
 
 from collections.abc import Callable
 
 import numba
 import numpy as np
-import torch
 from torch import Tensor
 
 

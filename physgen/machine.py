@@ -1,8 +1,10 @@
 r"""Boltzmann machines of any structure: spins of which the first N are seen and the rest are hidden.
 
-A model says by ``law`` how its :math:`M = N + H` units are coupled (:class:`physgen.pairwise.PairwiseSpins`); the
-rest follows: free energy, variational bound, sampling, exact sums where few units are coupled, annealing.
+A model says by ``law`` how its :math:`M = N + H` units are coupled (:class:`physgen.pairwise.PairwiseSpins`);
+the rest follows: free energy, variational bound, sampling, exact sums where few units are coupled, annealing.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +16,14 @@ HIDDEN_SWEEPS = 100  # that draw coupled hidden units given the visible ones
 
 
 class Machine(nn.Module):
-    """What the models share. A configuration of all units is called a *state*, ``(*, M)``, visible units first."""
+    """What the models share. A *state* is a configuration of all units, ``(*, M)``, visible ones first."""
 
     base: Tensor
     shape: tuple[int, ...]
     n_sites: int
 
-    def law(self, dtype: torch.dtype | None = None) -> PairwiseSpins:
-        """The law of all units, at temperature 1."""
-        raise TypeError(f"{type(self).__name__} does not say how its units are coupled: define law()")
+    law: Callable[..., PairwiseSpins]
+    """``law(dtype)``: the law of all units, at temperature 1."""
 
     @property
     def n_units(self) -> int:
@@ -53,7 +54,7 @@ class Machine(nn.Module):
         hidden = law.rest(self.n_sites)
         if hidden.summed > MAX_SUMMED_EACH:
             raise ValueError(
-                f"the exact free energy enumerates at most {MAX_SUMMED_EACH} hidden units, this machine needs "
+                f"the exact free energy enumerates at most {MAX_SUMMED_EACH} hidden units, this one needs "
                 f"{hidden.summed}; take free_energy_bound"
             )
         visible = PairwiseSpins(law.J[: self.n_sites, : self.n_sites], law.field[: self.n_sites])
@@ -62,15 +63,15 @@ class Machine(nn.Module):
         return (visible.free_energy(flat) - hidden.log_sums(fields)).reshape(spins.shape[:-1])
 
     def energy(self, states: Tensor) -> Tensor:
-        r""":math:`E/T_0` of all units, ``(*, M)`` to ``(*,)``; for means, its average over independent units."""
+        r""":math:`E/T_0` of all units, ``(*, M)`` to ``(*,)``; its mean for independent units."""
         return self.law().free_energy(states)
 
     @torch.no_grad()
     def mean_field(self, spins: Tensor, **options: float) -> Tensor:
         """States whose hidden part holds the mean-field means given the spins: ``(n, N)`` to ``(n, M)``.
 
-        Options are those of :meth:`physgen.pairwise.PairwiseSpins.mean_field`. Exact if no two hidden units are
-        coupled.
+        Options are those of :meth:`physgen.pairwise.PairwiseSpins.mean_field`. Exact if no two hidden units
+        are coupled.
         """
         check_spins(spins, self.shape)
         law = self.law()
@@ -119,7 +120,7 @@ class Machine(nn.Module):
 
     @property
     def enumerable(self) -> bool:
-        """Whether log Z and independent draws are exact here: see :attr:`physgen.pairwise.PairwiseSpins.summed`."""
+        """Whether log Z and independent draws are exact here: at most 20 units have to be enumerated."""
         return self.law().enumerable
 
     @torch.no_grad()

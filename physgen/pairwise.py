@@ -1,12 +1,13 @@
 r"""Coupled spins in plain tensors, what every Boltzmann machine here is once its hidden units are counted in.
 
-.. math:: p(s) = \frac{1}{Z} \exp\Big( f \cdot s + \tfrac12 s^\top J s \Big), \qquad J = J^\top,\ J_{ii} = 0,\ s_i = \pm 1
+.. math::
+    p(s) = \frac{1}{Z} \exp\Big( f \cdot s + \tfrac12 s^\top J s \Big), \qquad
+    J = J^\top,\ J_{ii} = 0,\ s_i = \pm 1
 
-The units come in *parts*, stretches of consecutive units. Units of one part that are not coupled with each other
-are drawn together, and summed in closed form; coupled ones are drawn one after another.
+The units come in *parts*, stretches of consecutive units. Units of one part that are not coupled with each
+other are drawn together, and summed in closed form; coupled ones are drawn one after another.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from .distributions.spin import draw_spins
 from .loops import heat_bath
 
 MAX_SUMMED = 20  # units that an exact sum runs over, besides the part that is summed in closed form
@@ -28,8 +30,8 @@ class PairwiseSpins:
     Arguments:
         J: Couplings ``(M, M)``, symmetric, zero diagonal.
         field: Fields ``(M,)``.
-        parts: For each part its number of units and whether they are coupled among themselves, in the order of
-            the units; default one coupled part of all.
+        parts: For each part its number of units and whether they are coupled among themselves, in the order
+            of the units; default one coupled part of all.
 
     Example:
         >>> pair = PairwiseSpins(torch.tensor([[0.0, 0.5], [0.5, 0.0]]), torch.zeros(2))
@@ -50,7 +52,7 @@ class PairwiseSpins:
         return len(self.field)
 
     def free_energy(self, spins: Tensor) -> Tensor:
-        r""":math:`-f \cdot s - \frac12 s^\top J s`, ``(*, M)`` to ``(*,)``; also of means, for independent units."""
+        r""":math:`-f \cdot s - \frac12 s^\top J s`, ``(*, M)`` to ``(*,)``; also of means."""
         return -(spins * (self.field + 0.5 * (spins @ self.J))).sum(-1)
 
     @torch.no_grad()
@@ -76,7 +78,9 @@ class PairwiseSpins:
                 if part.start >= part.stop:
                     continue
                 fields = torch.addmm(self.field[part], flat, self.J[:, part])
-                noise = torch.rand(fields.shape, generator=generator, dtype=fields.dtype, device=fields.device)
+                noise = torch.rand(
+                    fields.shape, generator=generator, dtype=fields.dtype, device=fields.device
+                )
                 noise = noise.logit_().div_(2)
                 if coupled:
                     heat_bath(flat, part.start, fields, self.J[part, part], noise)
@@ -86,9 +90,16 @@ class PairwiseSpins:
 
     @torch.no_grad()
     def mean_field(
-        self, start: Tensor, *, clamped: int, damping: float = 0.5, tolerance: float = 1e-5, iterations: int = 200
+        self,
+        start: Tensor,
+        *,
+        clamped: int,
+        damping: float = 0.5,
+        tolerance: float = 1e-5,
+        iterations: int = 200,
     ) -> Tensor:
-        r"""Means of independent units that solve :math:`\mu_i = \tanh(f_i + \sum_j J_{ij} \mu_j)`, ``(n, M)``.
+        r"""Means of independent units that solve :math:`\mu_i = \tanh(f_i + \sum_j J_{ij} \mu_j)`, ``(n,
+        M)``.
 
         One part after another, the last one first. For an uncoupled part the step is the best one given the
         rest, so that the bound of :meth:`free_energy_bound` can only improve; in a coupled part, where all
@@ -112,7 +123,7 @@ class PairwiseSpins:
         return means
 
     def free_energy_bound(self, means: Tensor, *, clamped: int) -> Tensor:
-        r""":math:`\langle E \rangle_q - S(q) \ge F` for independent units of the given means, ``(n, M)`` to ``(n,)``."""
+        r""":math:`\langle E \rangle_q - S(q) \ge F` for independent units, ``(n, M)`` to ``(n,)``."""
         return self.free_energy(means) - binary_entropy(means[..., clamped:]).sum(-1)
 
     def rest(self, clamped: int) -> "PairwiseSpins":
@@ -125,7 +136,8 @@ class PairwiseSpins:
         return PairwiseSpins(self.J[clamped:, clamped:], self.field[clamped:], sizes or [(0, False)])
 
     def log_sums(self, fields: Tensor) -> Tensor:
-        r""":math:`\log \sum_s e^{f \cdot s + s^\top J s / 2}` for each of many fields, ``(n, M)`` to ``(n,)``.
+        r""":math:`\log \sum_s e^{f \cdot s + s^\top J s / 2}` for each of many fields, ``(n, M)`` to
+        ``(n,)``.
 
         In place of the law's own field; with gradients, for at most ``MAX_SUMMED_EACH`` enumerated units.
         """
@@ -142,9 +154,24 @@ class PairwiseSpins:
         return torch.cat(found)
 
     def annealed(self, t: float, base: Tensor) -> "PairwiseSpins":
-        """Independent spins in fields ``base`` at t = 0, this law at t = 1, fields and couplings linear in t."""
+        """Independent spins in fields ``base`` at t = 0, this law at t = 1, linear in between."""
         parts = [(part.stop - part.start, coupled) for part, coupled in self.parts]
         return PairwiseSpins(t * self.J, torch.lerp(base.to(self.field), self.field, t), parts)
+
+    @property
+    def n_hidden(self) -> int:
+        """None is summed over. With the next two, what :mod:`physgen.ais` asks of the start of its path."""
+        return 0
+
+    @property
+    def hidden_bias(self) -> Tensor:
+        """Empty."""
+        return self.field[:0]
+
+    @torch.no_grad()
+    def draw_visible(self, hidden: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``(n, M)`` independent spins in the fields of this law, n rows as in ``hidden``, ``(n, 0)``."""
+        return draw_spins(self.field.expand(len(hidden), -1), generator)
 
     def log_partition_uncoupled(self) -> Tensor:
         r""":math:`\log Z` without the couplings."""
@@ -166,7 +193,7 @@ class PairwiseSpins:
 
     @torch.no_grad()
     def moments(self) -> tuple[float, Tensor, Tensor]:
-        r"""Exact :math:`\log Z`, :math:`\langle s_i \rangle` ``(M,)`` and :math:`\langle s_i s_j \rangle` ``(M, M)``, float64."""
+        r"""Exact :math:`\log Z`, means of s ``(M,)`` and of :math:`s s^\top` ``(M, M)``, float64."""
         log_weights = self._log_weights()
         log_z = log_weights.logsumexp(0)
         first = torch.zeros(self.n_units, dtype=torch.float64, device=self.field.device)
@@ -187,11 +214,7 @@ class PairwiseSpins:
         drawn = torch.multinomial(p, n, replacement=True, generator=generator)
         rows = spelled(drawn, self.summed).to(self.field.device)
 
-        def draw(field: Tensor) -> Tensor:
-            u = torch.rand(field.shape, generator=generator, dtype=field.dtype, device=field.device)
-            return 2.0 * (u < (2 * field).sigmoid()) - 1
-
-        return self._with_closed_form(rows, draw).to(self.field.dtype)
+        return self._with_closed_form(rows, lambda field: draw_spins(field, generator)).to(self.field.dtype)
 
     @property
     def _closed_form(self) -> slice:

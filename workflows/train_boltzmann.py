@@ -13,7 +13,8 @@ chains. The record shows the free-energy gap between validation and training dat
 
 Example:
 
-  physgen train_boltzmann --data data/square16.h5 --temperature 2.269 --hidden 32
+  physgen train_boltzmann --data data/square16.h5 --temperature 2.269 \\
+    --hidden 32 --lateral
   physgen train_boltzmann --data data/square16.h5 --temperature 2.269 \\
     --hidden 64 32 --out runs/deep
   physgen train_boltzmann --data data/square16.h5 --temperature 2.269 \\
@@ -59,7 +60,7 @@ class Config(_training.Training):
         super().__post_init__()
         if min(self.hidden, default=0) < 0 or (len(self.hidden) > 1 and 0 in self.hidden):
             raise ValueError(
-                f"--hidden takes one number of units, 0 for none, or several >= 1 for layers, got {self.hidden}"
+                f"--hidden takes one number of units, 0 for none, or one >= 1 per layer, got {self.hidden}"
             )
         if self.learner == "pseudo" and any(self.hidden):
             raise ValueError("--learner pseudo is for fully visible machines; add --hidden 0")
@@ -69,9 +70,7 @@ def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
     if len(config.hidden) > 1:
-        machine = models.build(
-            "deep_boltzmann", data.shape, hidden=list(config.hidden), symmetric=data.even
-        )
+        machine = models.build("deep_boltzmann", data.shape, hidden=list(config.hidden), symmetric=data.even)
     else:
         hidden = sum(config.hidden)
         machine = models.build(
@@ -79,7 +78,9 @@ def main(*, config: Config = Config()) -> None:
         )
     machine = machine.to(data.train.device).centre(data.train)
     # No momentum: with it, persistent chains and weights swing around each other.
-    adam = torch.optim.Adam([p for p in machine.parameters() if p.requires_grad], config.lr, betas=(0.0, 0.999))
+    adam = torch.optim.Adam(
+        [p for p in machine.parameters() if p.requires_grad], config.lr, betas=(0.0, 0.999)
+    )
     if config.learner == "pseudo":
         loss = machine.loss
     else:

@@ -4,7 +4,8 @@ r"""General Boltzmann machine: spins that are all coupled with each other, some 
     E(s, h) = -a \cdot s - b \cdot h - s^\top W h - \tfrac12 s^\top V s - \tfrac12 h^\top U h, \qquad
     p(s, h) = \frac{1}{Z} e^{-E / T_0}, \qquad s_i, h_j = \pm 1
 
-V and U are symmetric with zero diagonal: their upper triangles are the parameters. Without hidden units it is an
+V and U are symmetric with zero diagonal: their upper triangles are the parameters. Without hidden units it is
+    an
 Ising model with couplings :math:`V/T_0` of all pairs and fields :math:`a/T_0`; with V = U = 0 it would be a
 restricted machine.
 
@@ -26,14 +27,14 @@ __all__ = ["Boltzmann", "build"]
 
 
 class Boltzmann(Machine):
-    r"""Trained by :class:`physgen.learning.MeanFieldPCD`, :func:`physgen.learning.maximum_likelihood`, or, fully
-    visible, also by :meth:`loss` and :class:`physgen.energy.PersistentCD`.
+    r"""Trained by :class:`physgen.learning.MeanFieldPCD`, :func:`physgen.learning.maximum_likelihood`, or,
+    fully visible, also by :meth:`loss` and :class:`physgen.energy.PersistentCD`.
 
     Arguments:
         shape: Lattice sides; their product is N. All pairs of sites are coupled.
         hidden: Hidden units H.
-        lateral: Whether hidden units are coupled with each other (U). Without, the sum over them is closed and
-            mean field is exact.
+        lateral: Whether hidden units are coupled with each other (U). Without, the sum over them is closed
+            and mean field is exact.
         temperature: :math:`T_0`.
         spread: Standard deviation of the initial W, in units of :math:`N^{-1/2}`; V and U start at 0.
         symmetric: Fixes a = b = 0, so that p(s) = p(-s) exactly.
@@ -56,7 +57,7 @@ class Boltzmann(Machine):
         super().__init__()
         if hidden < 0 or not temperature > 0:
             raise ValueError(
-                f"a Boltzmann machine needs hidden >= 0 units and a temperature > 0, got {hidden} and {temperature}"
+                f"a Boltzmann machine needs hidden >= 0 and temperature > 0, got {hidden} and {temperature}"
             )
         self.shape, self.n_sites = tuple(shape), math.prod(shape)
         self.n_hidden, self.lateral, self.temperature = hidden, lateral and hidden > 1, temperature
@@ -114,13 +115,15 @@ class Boltzmann(Machine):
         return PairwiseSpins(J / self.temperature, field / self.temperature, [(N, True), (H, self.lateral)])
 
     def pseudo_log_prob(self, spins: Tensor) -> Tensor:
-        r"""Besag's :math:`\sum_i \log p(s_i | s_{j \ne i})`, nats, ``(*, N)`` to ``(*,)``; fully visible only.
+        r"""Besag's :math:`\sum_i \log p(s_i | s_{j \ne i})`, nats, ``(*, N)`` to ``(*,)``; fully visible
+        only.
 
-        Maximising its mean over data gives the couplings of the data's law in the limit of many data, without Z.
+        Maximising its mean over data gives the couplings of the data's law in the limit of many data, without
+        Z.
         """
         if self.n_hidden:
             raise ValueError(
-                f"the pseudo-likelihood is of fully visible machines, this one has {self.n_hidden} hidden units; "
+                f"the pseudo-likelihood is of visible machines, this one has {self.n_hidden} hidden units; "
                 "train it by physgen.learning.MeanFieldPCD"
             )
         law = self.law()
@@ -131,12 +134,13 @@ class Boltzmann(Machine):
         return -self.pseudo_log_prob(spins).mean() / self.n_sites
 
     @torch.no_grad()
-    def to_binary(self) -> tuple["dict[str, Tensor]", Tensor]:
-        r"""The same machine on units :math:`x = (s + 1)/2 \in \{0, 1\}`: parameters of its energy, and a constant.
+    def to_binary(self) -> tuple[dict[str, Tensor], Tensor]:
+        r"""The same machine on units :math:`x = (s + 1)/2 \in \{0, 1\}`: parameters of its energy, and a
+        constant.
 
-        With J, f the couplings and fields of all units, :math:`J' = 4J` and :math:`f'_i = 2 f_i - 2 \sum_j J_{ij}`;
-        then :math:`E_{\pm}(2x - 1) = E_{01}(x) + c`, :math:`c = \sum_i f_i - \tfrac12 \sum_{ij} J_{ij}`.
-        V and U are returned as matrices.
+        With J, f the couplings and fields of all units, :math:`J' = 4J` and :math:`f'_i = 2 f_i - 2 \sum_j
+        J_{ij}`; then :math:`E_{\pm}(2x - 1) = E_{01}(x) + c`, :math:`c = \sum_i f_i - \tfrac12 \sum_{ij}
+        J_{ij}`. V and U are returned as matrices.
         """
         law, T = self.law(torch.float64), self.temperature
         J, f = T * law.J, T * law.field
@@ -146,7 +150,7 @@ class Boltzmann(Machine):
         return binary, f.sum() - J.sum() / 2
 
     @torch.no_grad()
-    def from_binary(self, binary: "dict[str, Tensor]") -> "Boltzmann":
+    def from_binary(self, binary: dict[str, Tensor]) -> "Boltzmann":
         """The inverse of :meth:`to_binary`: takes over the parameters of a machine on 0/1 units."""
         N, H = self.n_sites, self.n_hidden
         upper_rows = torch.cat([binary["V"], binary["W"]], dim=1)

@@ -1,10 +1,11 @@
 r"""Deep Boltzmann machine: layers of spins, each coupled with the next.
 
 .. math::
-    E(s, h^1, h^2, \dots) = -a \cdot s - \sum_l b^l \cdot h^l - s^\top W^1 h^1 - h^{1\top} W^2 h^2 - \dots, \qquad
-    s_i, h^l_j = \pm 1
+    E(s, h^1, h^2, \dots) = -a \cdot s - \sum_l b^l \cdot h^l - s^\top W^1 h^1 - h^{1\top} W^2 h^2 - \dots,
+    \qquad s_i, h^l_j = \pm 1
 
-Given the odd layers the even ones are independent, and the other way round: one Gibbs sweep draws each half at
+Given the odd layers the even ones are independent, and the other way round: one Gibbs sweep draws each half
+    at
 once, and mean field improves its bound with every half step.
 
 References:
@@ -29,7 +30,8 @@ class DeepBoltzmann(Machine):
     Arguments:
         shape: Lattice sides; their product is N.
         hidden: Units of the hidden layers, from the visible one upwards; at least two layers.
-        spread: Standard deviation of the initial weights in units of :math:`N_l^{-1/2}`, :math:`N_l` units below.
+        spread: Standard deviation of the initial weights in units of :math:`N_l^{-1/2}`, :math:`N_l` units
+            below.
         symmetric: Fixes all biases to 0, so that p(s) = p(-s) exactly.
 
     Example:
@@ -48,7 +50,7 @@ class DeepBoltzmann(Machine):
         super().__init__()
         if len(hidden) < 2 or min(hidden) < 1:
             raise ValueError(
-                f"a deep Boltzmann machine needs two or more hidden layers of at least one unit, got {tuple(hidden)}; "
+                f"a deep Boltzmann machine needs two or more hidden layers of units, got {tuple(hidden)}; "
                 "one layer is an RBM"
             )
         self.shape, self.n_sites = tuple(shape), math.prod(shape)
@@ -59,7 +61,9 @@ class DeepBoltzmann(Machine):
         for bias in self.biases:
             bias.requires_grad_(not symmetric)
         self.register_buffer("base", torch.zeros(self.n_sites))
-        self.register_buffer("order", torch.cat([x for half in self._halves() for x in half]), persistent=False)
+        self.register_buffer(
+            "order", torch.cat([x for half in self._halves() for x in half]), persistent=False
+        )
 
     def _halves(self) -> tuple[list[Tensor], list[Tensor]]:
         """Units of the even layers, the visible one first, and of the odd ones; counted layer by layer."""

@@ -33,7 +33,7 @@ def all_log_probs(model):
 
 def test_the_folder_is_the_registry():
     assert {"dcgan", "made", "pixelcnn", "rbm", "vae"} <= set(models.names())
-    with pytest.raises(ValueError, match=r"unknown model 'maed'; choose one of dcgan, "):
+    with pytest.raises(ValueError, match=r"unknown model 'maed'; choose one of .*dcgan, "):
         models.build("maed", SHAPE)
 
 
