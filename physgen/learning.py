@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from .energy.chains import evenly, positive, same_shape
 from .machine import Machine
 from .nn import private_seed
 
@@ -44,15 +45,10 @@ class MeanFieldPCD:
     def __init__(
         self, model: Machine, start: Tensor | np.ndarray, k: int = 5, *, chains: int = 512, seed: int = 0
     ):
-        if k < 1 or chains < 1:
-            raise ValueError(f"learning needs k >= 1 sweeps and chains >= 1, got {k} and {chains}")
-        rows = torch.as_tensor(start)
-        rows = rows.reshape(-1, rows.shape[-1])
-        chosen = torch.linspace(0, len(rows) - 1, chains).long()
-        self.model, self.k = model, k
-        first = next(model.parameters())
-        self.generator = torch.Generator(first.device).manual_seed(private_seed(seed, 6))
-        self.chains = model.complete(rows[chosen].to(first), self.generator)
+        self.model, self.k = model, positive("k", k)
+        rows = evenly(model, start, positive("chains", chains))
+        self.generator = torch.Generator(rows.device).manual_seed(private_seed(seed, 8))
+        self.chains = model.complete(rows, self.generator)
 
     def __call__(self, data: Tensor) -> Tensor:
         self.chains = self.model.gibbs(self.chains, self.k, self.generator)
@@ -63,12 +59,7 @@ class MeanFieldPCD:
         return {"chains": self.chains, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        if state["chains"].shape != self.chains.shape:
-            raise ValueError(
-                f"the saved state has chains of shape {tuple(state['chains'].shape)}, this loss has "
-                f"{tuple(self.chains.shape)}; build it with the settings it was saved with"
-            )
-        self.chains = state["chains"].to(self.chains)
+        self.chains = same_shape(state["chains"], self.chains)
         self.generator.set_state(state["generator"].cpu())
 
 

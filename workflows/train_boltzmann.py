@@ -6,10 +6,10 @@ give a deep machine of so many hidden layers. --hidden 0 is fully visible, an
 Ising model with couplings of all pairs.
 
 Where hidden units are coupled the positive phase is mean field and a bound is
-climbed instead of the likelihood; the negative phase is persistent Gibbs chains.
-A fully visible machine can be trained by its pseudo-likelihood instead, without
-chains. The record shows the free-energy gap between validation and training data
-(growing = overfitting).
+climbed instead of the likelihood; the negative phase is persistent chains. A
+fully visible machine can be trained by its pseudo-likelihood instead, without
+chains. The record shows the free-energy gap between validation and training
+data (growing = overfitting).
 
 Example:
 

@@ -28,7 +28,7 @@ __all__ = ["Boltzmann", "build"]
 
 class Boltzmann(Machine):
     r"""Trained by :class:`physgen.learning.MeanFieldPCD`, :func:`physgen.learning.maximum_likelihood`, or,
-    fully visible, also by :meth:`loss` and :class:`physgen.energy.PersistentCD`.
+    fully visible, also by :meth:`loss`.
 
     Arguments:
         shape: Lattice sides; their product is N. All pairs of sites are coupled.

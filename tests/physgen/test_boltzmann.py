@@ -11,7 +11,6 @@ from ising import exact, lattices, simulate
 from ising.model import Ising
 from physgen import ais, checkpoint, compare, models
 from physgen.batches import Batches
-from physgen.energy import PersistentCD
 from physgen.learning import MeanFieldPCD, maximum_likelihood, negative_log_likelihood
 from physgen.loops import heat_bath
 from physgen.pairwise import PairwiseSpins, spelled
@@ -322,15 +321,6 @@ def test_couplings_stay_symmetric_without_diagonal_and_resume_bit_for_bit(kind, 
     assert torch.equal(J, J.T)
     assert not J.diagonal().any()
     assert models.build("boltzmann", (3,)).centre(torch.ones(8, 3)).free_energy(torch.ones(3)) < 0
-
-
-def test_a_fully_visible_machine_learns_by_persistent_chains_too():
-    model = machine("visible")
-    data = all_states(6)[[0, 5, 21, 63]]
-    loss = PersistentCD(model, start=data, k=2, chains=8)
-    loss(data).backward()
-    assert model.V.grad.abs().max() > 0
-    assert loss.chains.shape == (8, 6)
 
 
 @pytest.mark.parametrize("kind", ["lateral", "two layers"])
