@@ -18,7 +18,6 @@ import math
 import platform
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,14 +25,12 @@ import torch
 from scipy.special import log_ndtr
 from scipy.stats import norm
 
-from . import glasses, kernels, updates
+from . import glasses, updates
 from .equilibrium import Pilot, pilot, warn_if_unsettled
-from .kernels.exchange import Exchanges
-from .kernels.lanes import LANES
 from .model import Ising, check_beta
-from .replicas import Block, Clusters
+from .replicas import Replicas
 from .run import Run
-from .simulate import check_counts, check_device, check_start, initial_spins, root_seed
+from .simulate import check_counts, check_device, check_start
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,122 +237,6 @@ def _swap_rate(a: float, b: float, mean_a: float, mean_b: float, var_a: float, v
         return math.exp(min(mean, 0.0))
     beyond = math.exp(mean + spread**2 / 2 + log_ndtr(-mean / spread - spread))
     return float(norm.cdf(mean / spread) + beyond)
-
-
-class Replicas:
-    """All ladders at once, in blocks that share a sampler. Chain ``l * T + w`` is walker w of ladder l.
-
-    With ``houdayer`` sweeps between cluster moves the number of ladders is even, and the second half of them
-    are the partners of the first half, in the order in which samples are returned.
-    """
-
-    def __init__(
-        self,
-        model: Ising,
-        betas: Sequence[float],
-        update: str,
-        ladders: int,
-        start: str,
-        seed: int,
-        device: str,
-        threads: int,
-        houdayer: int = 0,
-    ):
-        updates.get(update)
-        self._betas, self._threads = np.array(betas, dtype=np.float64), threads
-        kind = f"tempering with clusters every {houdayer}" if houdayer else "tempering"
-        root = root_seed(kind, model.describe(), self._betas.tolist(), update, int(ladders), start, int(seed))
-        together = max(1, LANES // len(betas))
-        self._paired = bool(houdayer)
-        if self._paired:  # partners share a block
-            together = max(2, together - together % 2)
-        sizes = [min(together, ladders - first) for first in range(0, ladders, together)]
-        seeds = root.spawn(3 * len(sizes))
-        cluster_seeds = root.spawn(len(sizes))
-        self.blocks = []
-        for k, size in enumerate(sizes):
-            start_seed, run_seed, exchange_seed = seeds[3 * k : 3 * k + 3]
-            spins = initial_spins(start, size * len(betas), model.lattice.n_sites, start_seed, update)
-            exchanges = Exchanges(self._betas, size, exchange_seed)
-            form = kernels.choose(update, model, device, len(spins))
-            if form is kernels.Triton:  # it has one temperature per word
-                form = kernels.Plain
-            sampler = form(model, update, self._betas[exchanges.place], spins, run_seed, device=device)
-            clusters = None
-            if houdayer:
-                clusters = Clusters(model, sampler, exchanges, houdayer, cluster_seeds[k])
-            self.blocks.append(Block(sampler, exchanges, clusters))
-
-    def restart_counts(self) -> None:
-        for block in self.blocks:
-            block.exchanges.restart_counts()
-
-    @property
-    def exchange_rates(self) -> np.ndarray:
-        accepted, proposed = sum(block.exchanges.swaps for block in self.blocks)
-        return accepted / np.maximum(proposed, 1)
-
-    @property
-    def round_trips(self) -> int:
-        return sum(block.exchanges.trips for block in self.blocks)
-
-    @property
-    def kernel(self) -> str:
-        return self.blocks[0].sampler.name
-
-    def sweep(self, n: int) -> None:
-        """Repeats n times: one sweep of every replica, then one round of exchanges."""
-        if self._threads == 1 or len(self.blocks) == 1:
-            for block in self.blocks:
-                block.sweep(n)
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(lambda block: block.sweep(n), self.blocks))
-
-    def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Spins, total energies and total magnetisations by temperature and ladder."""
-        parts = [block.sample() for block in self.blocks]
-        spins, energy, magnetisation = (self._joined(x) for x in zip(*parts, strict=True))
-        return spins, energy, magnetisation
-
-    def watch(self) -> np.ndarray:
-        """Energies and absolute magnetisations of all temperatures, ``(2 * temperatures, ladders)``.
-
-        Of partners it is the mean of both, and below come the squares of their overlaps,
-        ``(3 * temperatures, ladders / 2)``.
-        """
-        if not self._paired:
-            measured = [block.by_temperature(x) for block in self.blocks for x in block.sampler.measure()]
-            return np.concatenate([self._joined(measured[::2]), np.abs(self._joined(measured[1::2]))])
-        spins, *measured = self.sample()
-        first, second = np.split(spins, 2, axis=1)
-        means = (np.add(*np.split(np.abs(x), 2, axis=1)) / 2 for x in measured)
-        return np.concatenate([*means, glasses.overlap(first, second) ** 2])
-
-    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """All blocks side by side, ``(temperatures, ladders, ...)``; partners after the first of pairs."""
-        if self._paired:
-            parts = [half for k in (0, 1) for half in (np.split(part, 2, axis=1)[k] for part in parts)]
-        return np.concatenate(parts, axis=1)
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {
-            f"{k}/{part}/{name}": array
-            for k, block in enumerate(self.blocks)
-            for part, keeper in block.parts.items()
-            for name, array in keeper.state().items()
-        }
-
-    def load(self, state: dict[str, np.ndarray]) -> None:
-        old, new = ({name: x.shape for name, x in arrays.items()} for arrays in (state, self.state()))
-        if old != new:
-            raise ValueError("cannot resume: the ladder was made with other arguments; repeat those")
-        for k, block in enumerate(self.blocks):
-            for part, keeper in block.parts.items():
-                head = f"{k}/{part}/"
-                saved = {name.removeprefix(head): x for name, x in state.items() if name.startswith(head)}
-                keeper.load(saved)
-            block.sampler.set_beta(self._betas[block.exchanges.place])
 
 
 def _check_resumable(

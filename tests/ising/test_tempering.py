@@ -11,6 +11,7 @@ from ising import exact, lattices, tempering, updates
 from ising.equilibrium import NotEquilibrated
 from ising.model import Ising
 from ising.observables import REGISTRY
+from ising.replicas import Block, Replicas
 from tests.checks import FALSE_ALARM
 from tests.ising import laws
 
@@ -19,16 +20,16 @@ SQUARE = Ising(lattices.square(4))
 GLASS = Ising(lattices.square(4), J=torch.randn(32, generator=torch.Generator().manual_seed(8)), h=0.1)
 
 
-def replicas_at_equilibrium(model: Ising, update: str, ladders: int) -> tempering.Replicas:
+def replicas_at_equilibrium(model: Ising, update: str, ladders: int) -> Replicas:
     """Exact draws at every temperature."""
-    replicas = tempering.Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1)
+    replicas = Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1)
     draws = [laws.equilibrium(model, beta, ladders, seed=k) for k, beta in enumerate(BETAS)]
     start, first = torch.stack(draws, dim=1).numpy(), 0
     for k, block in enumerate(replicas.blocks):
         last = first + len(block.exchanges.walkers)
         betas, spins = np.array(BETAS)[block.exchanges.place], start[first:last].reshape(-1, start.shape[-1])
         sampler = type(block.sampler)(model, update, betas, spins, np.random.SeedSequence([2, k]))
-        replicas.blocks[k] = tempering.Block(sampler, block.exchanges)
+        replicas.blocks[k] = Block(sampler, block.exchanges)
         first = last
     return replicas
 
@@ -92,7 +93,7 @@ def test_averages_at_every_temperature(model, betas):
 def test_round_trips_of_certain_swaps():
     """With equal energies each swap is certain and walkers march through the ladder like clockwork."""
     flat = Ising(lattices.chain(5), J=0.0)
-    replicas = tempering.Replicas(flat, [0.4, 0.3, 0.2, 0.1], "metropolis", 2, "random", 0, "cpu", 1)
+    replicas = Replicas(flat, [0.4, 0.3, 0.2, 0.1], "metropolis", 2, "random", 0, "cpu", 1)
     replicas.sweep(8)  # rounds (01)(23), (12), ...: after eight every walker is back where it was
     np.testing.assert_array_equal(replicas.exchange_rates, [1, 1, 1])
     np.testing.assert_array_equal(replicas.blocks[0].exchanges.walkers[0], [0, 1, 2, 3])
@@ -127,7 +128,7 @@ def test_resuming_goes_on_as_if_nothing_had_happened(update):
         counts = {f"{k}/exchanges/{x}" for k in (0, 1) for x in ("swaps", "trips", "last")}
         for name in whole.state.keys() - counts:
             np.testing.assert_array_equal(whole.state[name], rest.state[name])
-        other = tempering.Replicas(SQUARE, [0.6, 0.5], update, chains, "random", 6, "cpu", 1)
+        other = Replicas(SQUARE, [0.6, 0.5], update, chains, "random", 6, "cpu", 1)
         with pytest.raises(ValueError, match="cannot resume"):
             other.load({})
 

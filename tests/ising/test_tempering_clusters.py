@@ -12,7 +12,7 @@ import torch
 from ising import exact, glasses, lattices, stats, tempering
 from ising.model import Ising
 from ising.observables import REGISTRY
-from ising.replicas import Block, Clusters
+from ising.replicas import Block, Clusters, Replicas
 from tests.checks import FALSE_ALARM
 from tests.ising import laws
 
@@ -24,9 +24,9 @@ GLASSES = {
 SETTINGS = {"burn_in": 7, "thin": 2, "seed": 6, "houdayer": 3}
 
 
-def paired_at_equilibrium(model: Ising, ladders: int, update: str = "metropolis") -> tempering.Replicas:
+def paired_at_equilibrium(model: Ising, ladders: int, update: str = "metropolis") -> Replicas:
     """Exact draws at every temperature; a cluster move of all partners after every sweep."""
-    replicas = tempering.Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1, 1)
+    replicas = Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1, 1)
     for k, block in enumerate(replicas.blocks):
         place = block.exchanges.place
         spins = np.empty((len(place), model.lattice.n_sites), dtype=np.int8)
@@ -56,7 +56,7 @@ def joint_p_value(model: Ising, beta: float, a: np.ndarray, b: np.ndarray) -> fl
     return 3 * min(laws._pearson(found, expected), *single)
 
 
-def smallest_p_value(model: Ising, replicas: tempering.Replicas) -> float:
+def smallest_p_value(model: Ising, replicas: Replicas) -> float:
     """Of the joint laws of partners at all temperatures."""
     pairs = zip(BETAS, *np.split(replicas.sample()[0], 2, axis=1), strict=True)
     return len(BETAS) * min(joint_p_value(model, beta, a, b) for beta, a, b in pairs)
@@ -89,7 +89,7 @@ def test_the_joint_law_of_partners_is_invariant(name, pairs, monkeypatch):
 )
 def test_a_move_keeps_overlaps_and_the_sums_of_energies(model, update, ladders):
     """And so the returned halves are partners, chain by chain."""
-    replicas = tempering.Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1, 10**6)
+    replicas = Replicas(model, BETAS, update, ladders, "random", 1, "cpu", 1, 10**6)
     replicas.sweep(3)
     samples = [replicas.sample()]
     for block in replicas.blocks:
@@ -130,7 +130,7 @@ def test_replicas_of_a_glass_travel_faster():
     betas = (1 / np.geomspace(0.25, 2.0, 12)).tolist()
     trips = []
     for houdayer in (0, 1):
-        replicas = tempering.Replicas(glass, betas, "metropolis", 40, "random", 1, "cpu", 1, houdayer)
+        replicas = Replicas(glass, betas, "metropolis", 40, "random", 1, "cpu", 1, houdayer)
         replicas.sweep(200)
         replicas.restart_counts()
         replicas.sweep(1500)
