@@ -9,6 +9,8 @@ from torch import Size, Tensor
 from .spin import Shape
 from .units import Units
 
+MAX_STATES = 2**20  # of a layer that is summed over exactly
+
 
 class Groups(Units):
     """Layers side by side as one: pixels and a label, say.
@@ -38,13 +40,12 @@ class Groups(Units):
         batch = torch.broadcast_shapes(*(x.shape[:-1] for x in each))
         return torch.cat([x.expand(*batch, -1) for x in each], -1)
 
-    def heated(self, temperature: float) -> tuple[Units, Tensor | float]:
+    def heated(self, temperature: float) -> tuple[Units, Tensor]:
         heated, factors = zip(*(part.heated(temperature) for part in self.parts), strict=True)
-        return Groups(*heated), torch.tensor(factors).repeat_interleave(torch.tensor(self.widths))
+        return Groups(*heated), torch.cat(factors)
 
     def valid(self, x: Tensor) -> Tensor:
-        checks = [part.support.check(piece) for part, piece in self._each(x)]
-        return torch.stack(checks).all(0)
+        return torch.stack([part.valid(piece) for part, piece in self._each(x)]).all(0)
 
     def energy(self, x: Tensor, bias: Tensor) -> Tensor:
         return sum(part.energy(*pieces) for part, *pieces in self._each(x, bias))
@@ -67,15 +68,19 @@ class Groups(Units):
     def draw(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.cat([part.draw(piece, generator) for part, piece in self._each(field)], -1)
 
+    def fit(self, rows: Tensor) -> Tensor:
+        return torch.cat([part.fit(piece) for part, piece in self._each(rows)], -1)
+
     @property
     def n_states(self) -> float:
         return math.prod(part.n_states for part in self.parts)
 
-    def states(self, like: Tensor) -> Tensor:
-        every = [part.states(like) for part in self.parts]
-        rows = torch.cartesian_prod(*(torch.arange(len(s), device=like.device) for s in every))
-        rows = rows.reshape(-1, len(every))
-        return torch.cat([s[rows[:, i]] for i, s in enumerate(every)], -1)
+    def state(self, number: Tensor, like: Tensor) -> Tensor:
+        pieces = []
+        for part in reversed(self.parts):
+            pieces.append(part.state(number % int(part.n_states), like))
+            number = number // int(part.n_states)
+        return torch.cat(pieces[::-1], -1)
 
     def _each(self, *tensors: Tensor) -> list[tuple]:
         pieces = [x.split(self.widths, -1) for x in tensors]
@@ -84,6 +89,10 @@ class Groups(Units):
 
 class Layer(TorchDistribution):
     """The law of a layer in given fields, for Pyro: batch shape ``(*,)``, event shape ``(width,)``.
+
+    Arguments:
+        units: The layer.
+        field: One field per coordinate, ``(*, width)``.
 
     Example:
         >>> from physgen.distributions import units
@@ -95,15 +104,29 @@ class Layer(TorchDistribution):
     arg_constraints = {"field": constraints.real_vector}
 
     def __init__(self, units: Units, field: Tensor, *, validate_args: bool | None = None):
-        self.units, self.field = units, field
-        super().__init__(field.shape[:-1], field.shape[-1:], validate_args=validate_args)
+        if field.shape[-1] != units.width:
+            raise ValueError(f"field must end in the layer's {units.width} coordinates, got {field.shape}")
+        self.units = units
+        batch_shape = torch.broadcast_shapes(field.shape[:-1], units.batch_shape)
+        self.field = field.expand(*batch_shape, -1)
+        super().__init__(batch_shape, self.field.shape[-1:], validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
         return self.units.support
 
+    @property
+    def has_enumerate_support(self) -> bool:
+        return self.units.n_states < math.inf
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return all_states(self.units, self.field, self.batch_shape, expand)
+
     def expand(self, batch_shape: Shape, _instance: "Layer | None" = None) -> "Layer":
-        return Layer(self.units, self.field.expand(*batch_shape, -1), validate_args=False)
+        new = self._get_checked_instance(Layer, _instance)
+        Layer.__init__(new, self.units, self.field.expand(*batch_shape, -1), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -123,3 +146,21 @@ class Layer(TorchDistribution):
     @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008
         return self.units.draw(self.field.expand(self._extended_shape(sample_shape)))
+
+
+def count(units: Units) -> int:
+    """How many states a layer has, or one sentence on why that is too many to sum over."""
+    if units.n_states > MAX_STATES:
+        many = "infinitely many" if units.n_states == math.inf else f"{units.n_states:.3g}"
+        raise ValueError(
+            f"exact sums need a layer of at most {MAX_STATES} states (20 binary units), the smaller one has "
+            f"{many}; give log_partition= (physgen.ais.log_partition estimates it), draw by gibbs()"
+        )
+    return int(units.n_states)
+
+
+def all_states(units: Units, like: Tensor, batch_shape: Size, expand: bool) -> Tensor:
+    """Every state of a layer, in the shape in which Pyro enumerates."""
+    states = units.state(torch.arange(count(units), device=like.device), like)
+    states = states.reshape(-1, *(1,) * len(batch_shape), states.shape[-1])
+    return states.expand(-1, *batch_shape, -1) if expand else states

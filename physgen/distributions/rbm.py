@@ -8,25 +8,24 @@ with U and t of :mod:`physgen.distributions.units`; the own energy of Gaussian u
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pyro
 import torch
 from pyro.distributions import Categorical, TorchDistribution, constraints
 from torch import Size, Tensor
 
-from .layer import Layer
+from .layer import MAX_STATES, Layer, all_states, count
 from .spin import Shape
 from .units import Units
 
-MAX_STATES = 2**20  # of the layer that log Z, draws and moments sum over exactly
 _BLOCK = 2**13  # states held at a time
 
 
 class RestrictedBoltzmann(TorchDistribution):
     r"""Visible marginal p(v) of a restricted Boltzmann machine.
 
-    Exact log Z, sampler and moments while one of the layers has at most :data:`MAX_STATES` states. Event
+    Exact log Z, sampler and moments while one of the layers has at most 2^20 states. Event
     shape ``(visible.width,)``; leading axes of the parameters are batch axes. Draws carry no gradient.
 
     Arguments:
@@ -82,7 +81,7 @@ class RestrictedBoltzmann(TorchDistribution):
         self.weight = weight.expand(*batch_shape, *expected)
         self.loc = loc.expand(*batch_shape, visible.width)
         self.hidden_bias = hidden_bias.expand(*batch_shape, hidden.width)
-        self._log_partition = None if log_partition is None else torch.as_tensor(log_partition)
+        self.known_log_z = None if log_partition is None else torch.as_tensor(log_partition)
         super().__init__(batch_shape, self.loc.shape[-1:], validate_args=validate_args)
         self._check_normalisable()
 
@@ -91,8 +90,9 @@ class RestrictedBoltzmann(TorchDistribution):
         parameters = (
             x.expand(batch_shape + x.shape[kept:]) for x in (self.weight, self.loc, self.hidden_bias)
         )
-        log_z = None if self._log_partition is None else self._log_partition.expand(batch_shape)
-        new = self._like(*parameters, log_partition=log_z)
+        log_z = None if self.known_log_z is None else self.known_log_z.expand(batch_shape)
+        new = self._get_checked_instance(type(self), _instance)
+        new = self._like(*parameters, log_partition=log_z, new=new)
         new._validate_args = self._validate_args
         return new
 
@@ -105,9 +105,7 @@ class RestrictedBoltzmann(TorchDistribution):
         return self.visible_units.n_states < math.inf
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        states = self._states(self.visible_units)
-        states = states.reshape(-1, *(1,) * len(self.batch_shape), states.shape[-1])
-        return states.expand(-1, *self.batch_shape, -1) if expand else states
+        return all_states(self.visible_units, self.loc, self.batch_shape, expand)
 
     def energy(self, v: Tensor, h: Tensor) -> Tensor:
         """:math:`E(v, h)`: ``(*, D)`` and ``(*, H)`` to ``(*,)``."""
@@ -138,9 +136,11 @@ class RestrictedBoltzmann(TorchDistribution):
     def log_partition(self) -> Tensor:
         r""":math:`\log Z`, batch shaped: the one given, or the exact sum over the smaller layer.
 
-        The sum is done again at every call; pass its result as ``log_partition=`` where parameters are fixed.
+        The sum is done again at every call: pass its result as ``log_partition=`` where parameters are fixed.
         """
-        return self._enumerated()[1].logsumexp(-1) if self._log_partition is None else self._log_partition
+        if self.known_log_z is not None:
+            return self.known_log_z
+        return self.log_weights(self._sums_visible).logsumexp(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -151,6 +151,11 @@ class RestrictedBoltzmann(TorchDistribution):
         r""":math:`\log p(h) = \log \sum_v e^{-E(v, h)} - \log Z`: ``(*, H)`` to ``(*,)``."""
         return self._log_weight_hidden(h) - self.log_partition()
 
+    def log_weights(self, visible: bool) -> Tensor:
+        """Unnormalised log-probability of every state of a layer by number, batch shape + ``(S,)``."""
+        weigh = (lambda v: -self.free_energy(v)) if visible else self._log_weight_hidden
+        return torch.cat([weigh(block) for block in self._blocks(visible)]).movedim(0, -1)
+
     def joint(self, v: Tensor | None = None) -> Tensor:
         """The machine as a Pyro model: hidden units first, then v given them; returns v.
 
@@ -158,25 +163,25 @@ class RestrictedBoltzmann(TorchDistribution):
         ``TraceEnum_ELBO`` and ``infer_discrete`` sum over exactly. Site ``"v"`` may be observed; put a plate
         around the call for several v.
         """
-        states = self._states(self.hidden_units)
-        number = pyro.sample("h", Categorical(logits=self._over(states, self._log_weight_hidden)))
-        return pyro.sample("v", self.visible(states[number]), obs=v)
+        number = pyro.sample("h", Categorical(logits=self.log_weights(visible=False)))
+        return pyro.sample("v", self.visible(self.hidden_units.state(number, self.loc)), obs=v)
 
+    @torch.no_grad()
     def sample(self, sample_shape: Shape = Size()) -> Tensor:  # noqa: B008
         """Independent draws of the exact law, by enumeration of the smaller layer."""
-        with torch.no_grad():
-            states, log_weight = self._enumerated()
-            drawn = states[Categorical(logits=log_weight).sample(Size(sample_shape))]
-            return drawn if self._sums_visible else self.draw_visible(drawn)
+        visible = self._sums_visible
+        number = Categorical(logits=self.log_weights(visible).double()).sample(Size(sample_shape))
+        drawn = self._summed(visible).state(number, self.loc)
+        return drawn if visible else self.draw_visible(drawn)
 
     @property
     def mean(self) -> Tensor:
-        return self._moments()[0]
+        return self._average(lambda mean, _: mean)
 
     @property
     def variance(self) -> Tensor:
-        mean, square = self._moments()
-        return square - mean**2
+        centre = self.mean
+        return self._average(lambda mean, variance: variance + (mean - centre) ** 2)
 
     @torch.no_grad()
     def draw_hidden(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -208,7 +213,7 @@ class RestrictedBoltzmann(TorchDistribution):
         if not temperature > 0:
             raise ValueError(f"the temperature must be positive, got {temperature}")
         (visible, b), (hidden, c) = (x.heated(temperature) for x in (self.visible_units, self.hidden_units))
-        b, c = (torch.as_tensor(x).to(self.loc) for x in (b, c))
+        b, c = b.to(self.loc), c.to(self.loc)
         weight = temperature * b.unsqueeze(-1) * self.weight * c
         return self._like(weight, b * self.loc, c * self.hidden_bias, visible=visible, hidden=hidden)
 
@@ -244,9 +249,10 @@ class RestrictedBoltzmann(TorchDistribution):
         visible: Units | None = None,
         hidden: Units | None = None,
         log_partition: Tensor | None = None,
+        new: "RestrictedBoltzmann | None" = None,
     ) -> "RestrictedBoltzmann":
         """A machine of this class with other parameters."""
-        new = type(self).__new__(type(self))
+        new = new or type(self).__new__(type(self))
         layers = visible or self.visible_units, hidden or self.hidden_units
         RestrictedBoltzmann.__init__(
             new, *layers, weight, loc, hidden_bias, log_partition=log_partition, validate_args=False
@@ -254,57 +260,39 @@ class RestrictedBoltzmann(TorchDistribution):
         return new
 
     def _check_normalisable(self) -> None:
-        stiff = (layer.stiffness(self.weight) for layer in (self.visible_units, self.hidden_units))
-        rows, columns = stiff
+        """The quadratic part of E must be positive; for relu units that is enough but more than they need."""
+        rows, columns = (x.stiffness(self.weight) for x in (self.visible_units, self.hidden_units))
         if not (rows.any() and columns.any()):
             return
         coupling = rows.unsqueeze(-1) * self.weight.detach() * columns.unsqueeze(-2)
-        if (
-            coupling.square().sum((-2, -1)) < 1
-        ).all():  # Frobenius bounds the norm and costs no more than a sum
+        if (coupling.square().sum((-2, -1)) < 1).all():  # Frobenius bounds the norm at the cost of a sum
             return
-        norm = float(torch.linalg.matrix_norm(coupling, 2).max())
-        if not norm < 1:
+        finite = coupling.isfinite().all()
+        norm = float(torch.linalg.matrix_norm(coupling, 2).max()) if finite else math.inf
+        if norm >= 1:
             raise ValueError(
                 "between unbounded layers W / (scale of v) (scale of h) needs a spectral norm below 1 for "
                 f"the density to have an integral, got {norm:.4g}; lower the weights or the learning rate"
             )
 
-    def _enumerated(self) -> tuple[Tensor, Tensor]:
-        """States of the layer that is cheaper to sum over, and their unnormalised log-probabilities."""
-        if self._sums_visible:
-            states = self._states(self.visible_units)
-            return states, self._over(states, lambda v: -self.free_energy(v))
-        states = self._states(self.hidden_units)
-        return states, self._over(states, self._log_weight_hidden)
+    def _summed(self, visible: bool) -> Units:
+        return self.visible_units if visible else self.hidden_units
 
-    def _states(self, layer: Units) -> Tensor:
-        """All states of a layer, ``(S, width)``, or one sentence on why that is too many."""
-        if layer.n_states > MAX_STATES:
-            raise ValueError(
-                f"exact sums need a layer of at most {MAX_STATES} states (20 binary units), the smaller one "
-                f"has {layer.n_states:.3g}; give log_partition= (physgen.ais estimates it), draw by gibbs()"
-            )
-        return layer.states(self.loc)
+    def _blocks(self, visible: bool) -> Iterator[Tensor]:
+        """All states of a layer in blocks that bound the memory, with axes of length 1 for the batch."""
+        layer = self._summed(visible)
+        for numbers in torch.arange(count(layer), device=self.loc.device).split(_BLOCK):
+            yield layer.state(numbers, self.loc).reshape(-1, *(1,) * len(self.batch_shape), layer.width)
 
-    def _blocks(self, states: Tensor) -> tuple[Tensor, ...]:
-        """States in blocks that bound the memory, with axes of length 1 where the batch goes."""
-        return states.reshape(-1, *(1,) * len(self.batch_shape), states.shape[-1]).split(_BLOCK)
-
-    def _over(self, states: Tensor, log_weight: Callable[[Tensor], Tensor]) -> Tensor:
-        """``log_weight`` of every state, batch shape + ``(S,)``."""
-        return torch.cat([log_weight(block) for block in self._blocks(states)]).movedim(0, -1)
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        """Exact mean of v and of its square, batch shape + ``(D,)``."""
-        states, log_weight = self._enumerated()
-        weights = log_weight.softmax(-1).movedim(-1, 0).unsqueeze(-1).split(_BLOCK)
-        first, second = torch.zeros_like(self.loc), torch.zeros_like(self.loc)
-        for block, weight in zip(self._blocks(states), weights, strict=True):
-            law = None if self._sums_visible else self.visible(block)
-            mean, square = (block, block**2) if law is None else (law.mean, law.mean**2 + law.variance)
-            first, second = first + (weight * mean).sum(0), second + (weight * square).sum(0)
-        return first, second
+    def _average(self, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Average over the summed layer of a function of mean and variance of v in each of its states."""
+        visible, total = self._sums_visible, torch.zeros_like(self.loc)
+        weights = self.log_weights(visible).softmax(-1).movedim(-1, 0).unsqueeze(-1).split(_BLOCK)
+        for block, weight in zip(self._blocks(visible), weights, strict=True):
+            law = None if visible else self.visible(block)
+            inside = (block, torch.zeros_like(block)) if law is None else (law.mean, law.variance)
+            total = total + (weight * of(*inside)).sum(0)
+        return total
 
     def _hidden_shift(self, v: Tensor) -> Tensor:
         return _times(self.visible_units.coupled(v), self.weight)
@@ -318,5 +306,7 @@ class RestrictedBoltzmann(TorchDistribution):
 
 
 def _times(rows: Tensor, matrix: Tensor) -> Tensor:
-    """``(*, A)`` rows by ``(*batch, A, B)``: a plain product unless there is a batch."""
+    """``(*, A)`` rows by ``(*batch, A, B)``; axes of the batch that share one matrix need no copies of it."""
+    while matrix.dim() > 2 and matrix.stride(0) == 0:
+        matrix = matrix[0]
     return rows @ matrix if matrix.dim() == 2 else (rows.unsqueeze(-2) @ matrix).squeeze(-2)

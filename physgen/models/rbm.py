@@ -19,7 +19,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..distributions import Groups, Layer, RestrictedBoltzmann, units
+from ..distributions import Groups, Layer, RestrictedBoltzmann, machine, units
+from ..distributions.conversions import given
 from ..distributions.units import Units
 
 __all__ = ["RBM", "build"]
@@ -75,11 +76,12 @@ class RBM(nn.Module):
             raise ValueError(f"a restricted Boltzmann machine needs at least one hidden unit, got {hidden}")
         if (tied or symmetric) and (visible, hidden_units, labels) != ("spin", "bernoulli", 0):
             raise ValueError("tied and symmetric machines have spins, hidden units of 0 and 1, and no labels")
-        if learn_scale and visible not in ("gaussian", "relu"):
+        has_scale = isinstance(units.layer(visible, self.n_sites), units.Gaussian)
+        if learn_scale and not has_scale:
             raise ValueError(f"only Gaussian and relu units have a width to learn, not {visible} units")
         if spread is None:
             spread = 0.3 if tied else self.n_sites**-0.5
-        if visible in ("gaussian", "relu"):
+        if has_scale:
             self.log_scale = nn.Parameter(torch.zeros(self.n_sites), requires_grad=learn_scale)
         self.hidden_layer = units.layer(hidden_units, hidden * (self.n_sites if tied else 1))
         self.width = self.visible_layer().width
@@ -132,7 +134,7 @@ class RBM(nn.Module):
             b, c, base = b.expand(self.n_sites), c.repeat(self.n_sites), base.expand(self.n_sites)
         mu = visible.coupled(visible.mean(base))
         rest = hidden.coupled(hidden.mean(torch.zeros_like(c)))
-        return RestrictedBoltzmann(visible, hidden, W, b - W @ rest, c - mu @ W, validate_args=False)
+        return machine(visible, hidden, W, b - W @ rest, c - mu @ W, validate_args=False)
 
     def free_energy(self, v: Tensor) -> Tensor:
         r""":math:`F(v) = -\log p(v) - \log Z`, nats: ``(*, width)`` to ``(*,)``."""
@@ -141,6 +143,19 @@ class RBM(nn.Module):
     def hidden(self, v: Tensor) -> Layer:
         """:math:`p(h | v)`: independent units, event shape ``(H,)``."""
         return self.distribution().hidden(self._checked(v))
+
+    def classify(self, v: Tensor) -> Tensor:
+        r""":math:`\log p(y | v)` of every label, exact: the N units alone, ``(*, width)``, to ``(*, labels)``."""
+        law = given(self._labelled(), 0, v)
+        return law.log_prob(law.enumerate_support()).movedim(0, -1)
+
+    def given_label(self, label: Tensor) -> RestrictedBoltzmann:
+        """:math:`p(v | y)`: numbers of labels, ``(*,)``, to a batch of machines of the N units alone.
+
+        Their ``sample`` is exact where the hidden layer or the N units can be enumerated; else draw by
+        ``gibbs``, for instance from data.
+        """
+        return given(self._labelled(), 1, nn.functional.one_hot(label, self.labels).to(self.W))
 
     @torch.no_grad()
     def gibbs(self, v: Tensor, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
@@ -208,6 +223,11 @@ class RBM(nn.Module):
             v = law.gibbs(v, thin, generator)
             kept[:, i] = v
         return kept
+
+    def _labelled(self) -> RestrictedBoltzmann:
+        if not self.labels:
+            raise ValueError("this machine has no labels; build it with labels=, the number of classes")
+        return self.distribution()
 
     def _checked(self, v: Tensor) -> Tensor:
         if v.shape[-1] != self.width:
