@@ -12,8 +12,8 @@ spins, with the bias c as the weight of one more spin that is always up, and an 
 
 because the Fourier transform of :math:`A'' = 1/\cosh^2` is :math:`\pi\omega / \sinh(\pi\omega/2)`, and
 the average over a spin turns :math:`e^{i \omega w s}` into a cosine, or i times a sine. The trapezoidal rule
-takes the integral to rounding. Cossu et al. expand A in its inputs, Decelle et al. replace the sum over the other
-spins by a normal variable; this integral is what both approximate.
+takes the integral to rounding. Cossu et al. expand A in its inputs, Decelle et al. replace the sum over the
+other spins by a normal variable; this integral is what both approximate.
 
 References:
     | Machine learning determination of dynamical parameters: The Ising model case (Cossu et al., 2019)
@@ -61,7 +61,7 @@ def pair_couplings(law: RestrictedBoltzmann) -> tuple[Tensor, Tensor]:
 
     The matrix is symmetric with a zero diagonal; -F holds each pair once. Hidden units are spins, Bernoulli,
     binomial or Gaussian; the last mediate pair couplings only, so that fields and pairs are all of -F. Each
-    unit costs the product of an ``(N, n)`` matrix by its transpose, n about 4 (20 + sum of its weights' sizes).
+    unit costs a product of an ``(N, n)`` matrix by its transpose, n about 4 (20 + sum of its \\|weights\\|).
 
     Example:
         >>> from physgen.distributions import SpinRBM

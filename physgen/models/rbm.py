@@ -145,7 +145,7 @@ class RBM(nn.Module):
         return self.distribution().hidden(self._checked(v))
 
     def classify(self, v: Tensor) -> Tensor:
-        r""":math:`\log p(y | v)` of every label, exact: the N units alone, ``(*, width)``, to ``(*, labels)``."""
+        r"""Exact :math:`\log p(y | v)` of every label: the N units, ``(*, width)``, to ``(*, labels)``."""
         law = given(self._labelled(), 0, v)
         return law.log_prob(law.enumerate_support()).movedim(0, -1)
 

@@ -139,7 +139,7 @@ def test_sums_to_one_over_its_support_and_has_its_moments(family):
 
 def test_gaussian_density_integrates_to_one():
     d = GaussianBinaryRBM(**parameters(GaussianBinaryRBM, visible=2))
-    x = torch.linspace(-25, 25, 1501, dtype=torch.float64)
+    x = torch.linspace(-25, 25, 251, dtype=torch.float64)
     v = torch.cartesian_prod(x, x)
     mass = d.log_prob(v).exp().unsqueeze(-1) * (x[1] - x[0]) ** 2
     same(mass.sum(), torch.ones((), dtype=torch.float64))
@@ -279,18 +279,19 @@ def test_nuts_draws_from_the_gaussian_machine():
     weight = torch.tensor([[0.6, -0.4], [0.3, 0.5]], dtype=torch.float64)
     one = torch.ones(2, dtype=torch.float64)
     d = GaussianBinaryRBM(weight, -0.2 * one, 0.3 * one, 0.8 * one)
+    d = GaussianBinaryRBM(weight, d.loc, d.hidden_bias, d.scale, log_partition=d.log_partition())
     kernel = NUTS(lambda: pyro.sample("v", d))
     pyro.set_rng_seed(0)
-    chain = MCMC(kernel, num_samples=600, warmup_steps=100, disable_progbar=True)
+    chain = MCMC(kernel, num_samples=250, warmup_steps=60, disable_progbar=True)
     chain.run()
     v = chain.get_samples()["v"]
-    torch.testing.assert_close(v.mean(0), d.mean, atol=0.17, rtol=0)  # 4.5 sigma of 600 draws
-    torch.testing.assert_close(v.var(0), d.variance, atol=0.22, rtol=0)
+    torch.testing.assert_close(v.mean(0), d.mean, atol=0.26, rtol=0)  # 4.5 sigma of 250 draws
+    torch.testing.assert_close(v.var(0), d.variance, atol=0.34, rtol=0)
     log_p = d.log_prob_hidden(states(2)).exp()
     centres = d.loc + states(2) @ weight.T
     spread = (centres - d.mean) * log_p.unsqueeze(-1)
     covariance = spread.T @ (centres - d.mean) + torch.diag(d.scale**2)
-    torch.testing.assert_close(torch.cov(v.T), covariance, atol=0.22, rtol=0)
+    torch.testing.assert_close(torch.cov(v.T), covariance, atol=0.34, rtol=0)
 
 
 def test_field_of_a_spin_machine_inferred_in_a_pyro_model():

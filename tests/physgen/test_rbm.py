@@ -165,3 +165,78 @@ def test_refuses_in_words():
         rbm.free_energy(torch.zeros(2, 16))
     with pytest.raises(ValueError, match="at least one hidden unit"):
         RBM((4, 4), hidden=0)
+
+
+KINDS = ["bernoulli", "spin", "softmax:3", "binomial:3", "gaussian", "relu"]
+
+
+def configurations(rbm, n=60):
+    """Draws of the visible layer around no field: valid data of any kind."""
+    layer = rbm.visible_layer()
+    return layer.draw(torch.zeros(n, layer.width))
+
+
+@pytest.mark.parametrize("labels", [0, 3])
+@pytest.mark.parametrize("hidden", KINDS)
+@pytest.mark.parametrize("visible", KINDS)
+def test_any_visible_with_any_hidden_units_train_and_come_back(visible, hidden, labels):
+    """A step of PCD moves every parameter; the centred energy is the plain one; weights load in float64."""
+    torch.manual_seed(0)
+    options = {"hidden": 3, "spread": 0.1, "visible": visible, "hidden_units": hidden, "labels": labels}
+    options["learn_scale"] = visible in ("gaussian", "relu")
+    rbm = models.build("rbm", (2, 2), **options)
+    data = configurations(rbm)
+    optimiser = torch.optim.Adam(rbm.centre(data).parameters(), lr=0.02)
+    before = [p.detach().clone() for p in rbm.parameters()]
+    PersistentCD(rbm, start=data, k=2, chains=30)(data).backward()
+    optimiser.step()
+    for old, new in zip(before, rbm.parameters(), strict=True):
+        assert new.isfinite().all()
+        assert (old != new).any()
+
+    again = models.build("rbm", (2, 2), **options).double()
+    again.load_state_dict(rbm.double().state_dict())
+    v = data.double()
+    torch.testing.assert_close(again.free_energy(v), rbm.free_energy(v), rtol=0, atol=0)
+    assert again.free_energy(v).dtype == torch.float64
+
+    law, layer = rbm.distribution(), rbm.visible_layer()
+    h = rbm.hidden_layer.draw(torch.zeros(60, rbm.hidden_layer.width).double())
+    mu = layer.coupled(layer.mean(rbm.base))
+    rest = rbm.hidden_layer.coupled(rbm.hidden_layer.mean(torch.zeros_like(rbm.c)))
+    pull = (((layer.coupled(v) - mu) @ rbm.W) * (rbm.hidden_layer.coupled(h) - rest)).sum(-1)
+    centred = layer.energy(v, rbm.b) + rbm.hidden_layer.energy(h, rbm.c) - pull
+    assert (law.energy(v, h) - centred).std() < 1e-12
+    chains = rbm.sample_chains(4, 2, burn_in=4)
+    assert layer.support.check(chains).all()
+    assert rbm.sample(4, burn_in=4).shape == (4, rbm.width)
+
+
+@pytest.mark.parametrize("hidden", ["spin", "relu"])
+@pytest.mark.parametrize("visible", ["spin", "gaussian"])
+def test_labels_given_pixels_and_pixels_given_labels(visible, hidden):
+    """classify() against the free energies of the whole; given_label() is the law of the rest."""
+    torch.manual_seed(0)
+    rbm = RBM((2, 2), hidden=3, visible=visible, hidden_units=hidden, labels=3, spread=0.3).double()
+    rbm.b.data.normal_()
+    pixels, labels = configurations(rbm, 7)[:, :4].double(), torch.eye(3).double()
+    whole = torch.cat([pixels.repeat_interleave(3, 0), labels.repeat(7, 1)], 1)
+    F = rbm.free_energy(whole).reshape(7, 3)
+    log_p = rbm.classify(pixels)
+    torch.testing.assert_close(log_p, (-F).log_softmax(1), rtol=1e-10, atol=1e-10)
+    law = rbm.given_label(torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(law.free_energy(pixels.unsqueeze(1)).diff(dim=0), F.diff(dim=0))
+    assert law.gibbs(pixels[:3], 2).shape == (3, 4)
+    with pytest.raises(ValueError, match="has no labels"):
+        RBM((2, 2)).classify(pixels)
+
+
+def test_a_gaussian_machine_has_its_closed_forms():
+    torch.manual_seed(0)
+    rbm = RBM((3, 3), hidden=2, visible="gaussian", hidden_units="gaussian", spread=0.1).double()
+    assert rbm.enumerable
+    v = rbm.sample(10)
+    law = torch.distributions.MultivariateNormal(
+        torch.zeros(9).double(), precision_matrix=torch.eye(9) - rbm.W @ rbm.W.mT
+    )
+    torch.testing.assert_close(-rbm.free_energy(v) - rbm.log_partition(), law.log_prob(v).detach())

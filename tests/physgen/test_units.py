@@ -489,9 +489,7 @@ def test_the_potential_that_nuts_sees_is_the_free_energy(visible, hidden):
     law = Case((visible, hidden)).law()
     _, potential, transforms, _ = initialize_model(config_enumerate(law.joint), max_plate_nesting=0)
     z = torch.tensor([0.4, -0.3], dtype=torch.float64, requires_grad=True)
-    transform = (
-        transforms["v"].inv if "v" in transforms else torch.distributions.transforms.identity_transform
-    )
+    transform = transforms["v"].inv if "v" in transforms else identity_transform
     v = transform(z)
     jacobian = transform.log_abs_det_jacobian(z, v).sum()
     expected = -law.log_prob(v) - jacobian
