@@ -261,7 +261,7 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def _check_normalisable(self) -> None:
         """The quadratic part of E must be positive; for relu units that is enough but more than they need."""
-        rows, columns = (x.stiffness(self.weight) for x in (self.visible_units, self.hidden_units))
+        rows, columns = (x.stiffness(self.weight).detach() for x in (self.visible_units, self.hidden_units))
         if not (rows.any() and columns.any()):
             return
         coupling = rows.unsqueeze(-1) * self.weight.detach() * columns.unsqueeze(-2)

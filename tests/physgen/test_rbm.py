@@ -10,7 +10,7 @@ from ising.exact import states
 from ising.lattices import square
 from ising.model import Ising
 from physgen import models
-from physgen.energy import PersistentCD
+from physgen.energy import ExactLikelihood, PersistentCD
 from physgen.models.rbm import RBM
 from tests.checks import FALSE_ALARM, goodness_of_fit
 
@@ -232,11 +232,15 @@ def test_labels_given_pixels_and_pixels_given_labels(visible, hidden):
 
 
 def test_a_gaussian_machine_has_its_closed_forms():
+    """Log Z, draws and the gradient of the likelihood are exact without a sum."""
     torch.manual_seed(0)
     rbm = RBM((3, 3), hidden=2, visible="gaussian", hidden_units="gaussian", spread=0.1).double()
     assert rbm.enumerable
     v = rbm.sample(10)
-    law = torch.distributions.MultivariateNormal(
-        torch.zeros(9).double(), precision_matrix=torch.eye(9) - rbm.W @ rbm.W.mT
-    )
-    torch.testing.assert_close(-rbm.free_energy(v) - rbm.log_partition(), law.log_prob(v).detach())
+    precision = torch.eye(9).double() - rbm.W @ rbm.W.mT
+    law = torch.distributions.MultivariateNormal(torch.zeros(9).double(), precision_matrix=precision)
+    log_p = law.log_prob(v)
+    torch.testing.assert_close(-rbm.free_energy(v) - rbm.log_partition(), log_p)
+    (expected,) = torch.autograd.grad(-log_p.mean(), rbm.W)
+    (found,) = torch.autograd.grad(ExactLikelihood(rbm)(v), rbm.W)
+    torch.testing.assert_close(found, expected)

@@ -39,7 +39,7 @@ class Gaussian(Units):
         return self.scale.shape[:-1]
 
     def stiffness(self, like: Tensor) -> Tensor:
-        return (1 / self.scale.detach()).to(like).expand(*self.batch_shape, self.n)
+        return (1 / self.scale).to(like).expand(*self.batch_shape, self.n)
 
     def heated(self, temperature: float) -> tuple[Units, Tensor]:
         layer = type(self)(self.n, self.scale * math.sqrt(temperature))
