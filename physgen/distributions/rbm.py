@@ -36,8 +36,9 @@ class RestrictedBoltzmann(TorchDistribution):
         log_partition: :math:`\log Z` beyond enumeration; its error shifts every ``log_prob`` alike.
 
     Raises:
-        ValueError: Where the shapes do not match, or two unbounded layers are coupled so strongly that Z
-            diverges.
+        ValueError: Where the shapes do not match, or between unbounded layers W in units of both widths has a
+            spectral norm of 1 or more. Then Z diverges if both are Gaussian; if relu units are among them it
+            may still be finite, and the refusal errs on the safe side.
 
     References:
         | Exponential Family Harmoniums with an Application to Information Retrieval (Welling et al., 2004)

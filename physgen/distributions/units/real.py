@@ -63,7 +63,7 @@ class Gaussian(Units):
         return mean
 
     def variance(self, field: Tensor) -> Tensor:
-        return (self.scale**2).expand(torch.broadcast_shapes(field.shape, self.scale.shape))
+        return (self.scale**2).to(field).expand(torch.broadcast_shapes(field.shape, self.scale.shape))
 
     def draw(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = torch.randn(field.shape, generator=generator, dtype=field.dtype, device=field.device)
