@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import int64, uint64
 
-from .kernels.lanes import WORDS, aligned, load, some, splat, store
+from .kernels.lanes import PARTS, WORDS, aligned, load, part, some, splat, store
 from .kernels.xoshiro import bare, fraction, jit, step, streams
 from .model import Ising
 
@@ -231,16 +231,17 @@ def _toggle(target, lane, source, source_lane):
 def _flood(cluster, differ, neighbours):
     """Grows the clusters over sites of q = -1, to and fro over the lattice until no lane grows."""
     n_sites, z = neighbours.shape
-    grown = True
-    while grown:
-        news = splat(uint64(0))
-        for at in range(2 * n_sites):
-            i = at if at < n_sites else 2 * n_sites - 1 - at
-            old = load(cluster, i)
-            reached = old
-            for k in range(z):
-                reached = reached | load(cluster, neighbours[i, k])
-            reached = reached & load(differ, i)
-            news = news | (reached ^ old)
-            store(cluster, i, reached)
-        grown = some(news)
+    for p in range(PARTS):
+        marked, free, grown = part(cluster, p), part(differ, p), True
+        while grown:
+            news = splat(uint64(0))
+            for at in range(2 * n_sites):
+                i = at if at < n_sites else 2 * n_sites - 1 - at
+                old = load(marked, i)
+                reached = old
+                for k in range(z):
+                    reached = reached | load(marked, neighbours[i, k])
+                reached = reached & load(free, i)
+                news = news | (reached ^ old)
+                store(marked, i, reached)
+            grown = some(news)

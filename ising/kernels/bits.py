@@ -10,7 +10,7 @@ References:
 import numpy as np
 from numba import uint64
 
-from .lanes import WORDS, aligned, load, store
+from .lanes import PARTS, WORDS, aligned, load, part, store
 from .xoshiro import jit
 
 BITS = 64  # of a word
@@ -80,14 +80,16 @@ def _transpose(words, gathered, square):
 @jit
 def _transpose_squares(square):
     """Turns row k, bit j of each of the eight columns of words into row j, bit k."""
-    mask, width = uint64(0x00000000FFFFFFFF), 32
-    while width:
-        shift = uint64(width)
-        for start in range(0, BITS, 2 * width):
-            for k in range(start, start + width):
-                low, high = load(square, k), load(square, k + width)
-                swap = ((low >> shift) ^ high) & mask
-                store(square, k, low ^ (swap << shift))
-                store(square, k + width, high ^ swap)
-        width >>= 1
-        mask ^= mask << uint64(width)
+    for p in range(PARTS):
+        own = part(square, p)
+        mask, width = uint64(0x00000000FFFFFFFF), 32
+        while width:
+            shift = uint64(width)
+            for start in range(0, BITS, 2 * width):
+                for k in range(start, start + width):
+                    low, high = load(own, k), load(own, k + width)
+                    swap = ((low >> shift) ^ high) & mask
+                    store(own, k, low ^ (swap << shift))
+                    store(own, k + width, high ^ swap)
+            width >>= 1
+            mask ^= mask << uint64(width)

@@ -1,10 +1,16 @@
+# ruff: noqa: ARG001  the signatures are prescribed by numba
 r"""One random decision for each of 512 lanes: is a uniform number below the probability of that lane?
 
-The uniform number u and the probability p are compared binary digit by binary digit, the most significant
-first; random words are the digits of u. The first digit that differs decides, so each digit decides half of
-the lanes. Six digits are compared in every lane of 16 rows. Then one lane in 64 is still open, and two rows
-take the next digits for all sixteen: a lane that is open in a third row as well waits for another turn.
-Every decision has its own digits, and p the resolution :math:`2^{-64}`.
+Yes and no are exchanged where that makes the probability p less than one half. Six random bits number 64
+cells; the whole part of 64 p of them say yes. From the lowest binary digit on, a cell says yes if the digits
+so far did and the random bit is set (digit 0), or if they did or the bit is not set (digit 1): once no is
+kept instead of yes where the next digit is 1, both are one "and" and one "exclusive or", also where the digit
+differs between lanes. Six digits are thus worked out in every lane of 16 rows, for every case apart.
+
+The cell of six zeros says no so far. There, in one lane out of 64, the rest of 64 p decides: new random bits
+are compared with its digits, the highest first, until one differs. Two rows take them for all sixteen. A lane
+that is open in a third row as well, or still open after ten digits, is settled alone. Every decision has its
+own random bits, and p the resolution :math:`2^{-64}`.
 
 A lane is in one of 1, 2, 4, 8 or 16 cases, told apart by up to four bits, each case with its own probability.
 
@@ -13,137 +19,106 @@ References:
 """
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from .lanes import (
     AND_NOT,
+    ANY,
     CHOOSE,
     EQUAL_AND,
-    LANES,
-    NEITHER,
+    FLIP_AND,
     NONE,
-    NOT_ALL,
-    WORDS,
-    aligned,
+    OR_AND,
+    fours,
+    lanes,
     load,
     logic,
+    logic_of,
+    row_of,
     some,
     splat,
     store,
 )
 from .shishua import draw
-from .xoshiro import bare, inline, jit
+from .tables import HEIGHT, REST
+from .xoshiro import inline
 
 GROUP = 16  # rows decided together
-DIGITS, FIRST = 64, 6  # digits in all, and those compared in every lane
-CERTAIN = 15 / 16  # probability of the lanes that are not asked: they are decided by four digits
+SLOT_DIGITS = 10  # digits of the rest that the two slots compare before anything is looked at
+CERTAIN = 15 / 16  # probability of the cases that are not asked: that one of four bits is set
 
-# The scratch memory of a group: what is open, the answers, the cases, and what the two slots have taken over.
-OPEN, ANSWER, CASE, SLOT_A, SLOT_B = 0, GROUP, 2 * GROUP, 6 * GROUP, 7 * GROUP
-SCRATCH = 8 * GROUP
-
-
-def digits(probabilities: np.ndarray) -> np.ndarray:
-    """The binary digits of probabilities ``(*, cases, lanes)``, as rows ``(*, 64, cases, 8)``.
-
-    Lane l is bit ``l % 64`` of word ``l // 64``. One lane stands for all.
-
-    Example:
-        >>> rows = digits(np.array([[0.5], [0.25]]))
-        >>> rows.shape, (rows[0, 0] == 2**64 - 1).all(), rows[0, 1].any(), rows[2:].any()
-        ((64, 2, 8), np.True_, np.False_, np.False_)
-    """
-    *outer, cases, _ = probabilities.shape
-    rows = aligned((*outer, DIGITS, cases, WORDS))
-    every_lane = np.ascontiguousarray(np.broadcast_to(units(probabilities), (*outer, cases, LANES)))
-    _spell(every_lane.reshape(-1, cases, WORDS, 64), rows.reshape(-1, DIGITS, cases, WORDS))
-    return rows
+# The scratch memory of a group: what is open, the cases, and what the two slots have taken over, row by row;
+# then the cases, what is still open and the answers of the slots; last a place for the answers of all rows.
+OPEN, CASE, SLOT_A, SLOT_B, CASE_A, CASE_B = 0, GROUP, 5 * GROUP, 6 * GROUP, 7 * GROUP, 7 * GROUP + 1
+LEFT_A, LEFT_B, OF_A, OF_B = (11 * GROUP + i for i in range(4))
+ANSWER, SCRATCH = 12 * GROUP, 13 * GROUP
 
 
-def units(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities in units of :math:`2^{-64}`, uint64."""
-    return (np.clip(probabilities, 0, 1 - 2.0**-53) * 2.0**64).astype(np.uint64)
+def _chosen(builder, bits, of_cases):
+    """The value of the case that the bits tell, the lowest bit first, where some values are the same one."""
+    for bit in bits:
+        pairs = zip(of_cases[::2], of_cases[1::2], strict=True)
+        of_cases = [no if no is yes else logic_of(builder, bit, yes, no, CHOOSE) for no, yes in pairs]
+    return of_cases[0]
 
 
-@jit
-def _spell(units, rows):
-    """``(n, cases, 8, 64)`` numbers to ``(n, 64, cases, 8)`` words of their digits, the highest first."""
-    block = np.empty(64, dtype=np.uint64)
-    for n in range(units.shape[0]):
-        for case in range(units.shape[1]):
-            for word in range(WORDS):
-                for k in range(64):
-                    block[k] = units[n, case, word, 63 - k]
-                transpose(block)
-                for k in range(64):
-                    rows[n, k, case, word] = block[k]
-
-
-@bare
-def transpose(block):
-    """Rows of a square of 64 by 64 bits to its columns, both from the highest bit on."""
-    width, mask = 32, np.uint64(0xFFFFFFFF)
-    while width:
-        shift = np.uint64(width)
-        for first in range(0, 64, 2 * width):
-            for k in range(first, first + width):
-                swap = (block[k] ^ (block[k + width] >> shift)) & mask
-                block[k] ^= swap
-                block[k + width] ^= swap << shift
-        width >>= 1
-        mask ^= mask << np.uint64(width)
-
-
-@inline
-def digit(which, c3, c2, c1, c0, rows, at):
+@intrinsic
+def digit(typing, which, c3, c2, c1, c0, rows, at):
     """The row of the case of each lane, from ``2**len(which)`` rows beginning at ``at``."""
-    if len(which) == 0:
-        return load(rows, at)
-    low = logic(c0, load(rows, at + 1), load(rows, at), CHOOSE)
-    if len(which) > 1:
-        low = logic(c1, logic(c0, load(rows, at + 3), load(rows, at + 2), CHOOSE), low, CHOOSE)
-    if len(which) > 2:
-        high = logic(c0, load(rows, at + 5), load(rows, at + 4), CHOOSE)
-        high = logic(c1, logic(c0, load(rows, at + 7), load(rows, at + 6), CHOOSE), high, CHOOSE)
-        low = logic(c2, high, low, CHOOSE)
-    if len(which) > 3:
-        third = logic(c0, load(rows, at + 9), load(rows, at + 8), CHOOSE)
-        third = logic(c1, logic(c0, load(rows, at + 11), load(rows, at + 10), CHOOSE), third, CHOOSE)
-        high = logic(c0, load(rows, at + 13), load(rows, at + 12), CHOOSE)
-        high = logic(c1, logic(c0, load(rows, at + 15), load(rows, at + 14), CHOOSE), high, CHOOSE)
-        low = logic(c3, logic(c2, high, third, CHOOSE), low, CHOOSE)
-    return low
+
+    def generate(context, builder, signature, arguments):
+        *bits, array, first = arguments[1:]
+        first = context.cast(builder, first, signature.args[-1], types.int64)
+        table = [
+            row_of(context, builder, signature.args[-2], array, builder.add(first, first.type(case)))
+            for case in range(2 ** len(which))
+        ]
+        return _chosen(builder, bits[::-1][: len(which)], table)
+
+    return lanes(which, c3, c2, c1, c0, rows, at), generate
 
 
-@inline
-def begin(which, scratch, g, certain, c3, c2, c1, c0, rare, chances, at, w0, w1, w2, w3, w4, w5):
-    """Compares the first six digits of row g, which are w0 to w5, and notes what is left open.
+@intrinsic
+def decide(typing, which, asked, c3, c2, c1, c0, chances, at, w0, w1, w2, w3, w4, w5):
+    """The answers by six random bits, and where they are still open, in the cell of zeros.
 
     Arguments:
-        which: A tuple with one entry for each bit that tells the cases apart: its length is known when this
-            is compiled.
-        certain: Where the answer is yes with probability 15/16, whatever the case.
+        which: A tuple with one entry for each bit that tells the cases apart.
+        asked: For each of 16 cases a tuple with one entry if it is asked; the others say yes with
+            probability 15/16.
         c3: The bits that tell the cases apart; those in use are c0, then c1, and so on.
-        rare: Whether no probability reaches 1/4, so that the first two digits of all are zero.
-        chances: Rows of :func:`digits`, beginning at ``at``.
+        chances: Rows of :func:`ising.kernels.tables.tables`, beginning at ``at``.
     """
-    cases = 1 << len(which)
-    if rare:
-        answer, left = splat(np.uint64(0)), logic(certain, w0, w1, NONE)
-    else:
-        d = digit(which, c3, c2, c1, c0, chances, at)
-        answer, left = logic(d, certain, d, AND_NOT), logic(certain, w0, d, NEITHER)
-        d = digit(which, c3, c2, c1, c0, chances, at + cases)
-        answer, left = logic(left, d, answer, CHOOSE), logic(left, w1, d, EQUAL_AND)
-    d = digit(which, c3, c2, c1, c0, chances, at + 2 * cases)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w2, d, EQUAL_AND)
-    d = digit(which, c3, c2, c1, c0, chances, at + 3 * cases)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w3, d, EQUAL_AND)
-    d = digit(which, c3, c2, c1, c0, chances, at + 4 * cases)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w4, d, EQUAL_AND)
-    d = digit(which, c3, c2, c1, c0, chances, at + 5 * cases)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w5, d, EQUAL_AND)
+    result, cases = types.UniTuple(lanes, 2), 2 ** len(which)
+
+    def generate(context, builder, signature, arguments):
+        bits, array, first, words = arguments[2:6], arguments[6], arguments[7], arguments[8:]
+        first = context.cast(builder, first, signature.args[7], types.int64)
+
+        def row(k, case):
+            at = builder.add(first, first.type(k * cases + case))
+            return row_of(context, builder, signature.args[6], array, at)
+
+        def toss(case):
+            yes = row(0, case)
+            for k, word in enumerate(words, 1):
+                yes = logic_of(builder, row(k, case), yes, word, FLIP_AND)
+            return yes
+
+        sure = logic_of(builder, *words[:2], builder.or_(*words[2:4]), ANY)
+        left = logic_of(builder, sure, *words[4:], NONE)
+        answers = [toss(case) if len(asked[case]) else sure for case in range(cases)]
+        yes = _chosen(builder, bits[::-1][: len(which)], answers)
+        return context.make_tuple(builder, result, [yes, left])
+
+    return result(which, asked, c3, c2, c1, c0, chances, at, w0, w1, w2, w3, w4, w5), generate
+
+
+@inline
+def note(which, scratch, g, left, c3, c2, c1, c0):
+    """Notes for :func:`finish` where row g is open, and the bits of its case."""
     store(scratch, OPEN + g, left)
-    store(scratch, ANSWER + g, answer | logic(certain, w0 & w1, w2 & w3, NOT_ALL))
     if len(which) > 0:
         store(scratch, CASE + g, c0)
     if len(which) > 1:
@@ -155,76 +130,125 @@ def begin(which, scratch, g, certain, c3, c2, c1, c0, rare, chances, at, w0, w1,
 
 
 @inline
-def ask(scratch, g, asked, chances, w0, w1, w2, w3, w4, w5):
-    """As :func:`begin`, for one case for all; the answer is no in the lanes that are not asked."""
-    d = load(chances, 0)
-    answer, left = d & asked, logic(asked, w0, d, EQUAL_AND)
-    d = load(chances, 1)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w1, d, EQUAL_AND)
-    d = load(chances, 2)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w2, d, EQUAL_AND)
-    d = load(chances, 3)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w3, d, EQUAL_AND)
-    d = load(chances, 4)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w4, d, EQUAL_AND)
-    d = load(chances, 5)
-    answer, left = logic(left, d, answer, CHOOSE), logic(left, w5, d, EQUAL_AND)
-    store(scratch, OPEN + g, left)
-    store(scratch, ANSWER + g, answer)
+def settle(which, scratch, row, case, chances, i, last, s0, s1, s2, s3, counter, increment):
+    """Compares digits from i on where this row of scratch is set; leaves there where the answer turns.
+
+    Every four words have a generator of their own, which stands still when nothing is open in them: so the
+    numbers do not depend on how many words are looked at together.
+    """
+    n = 1 << len(which)
+    c3 = c2 = c1 = c0 = of = splat(np.uint64(0))
+    left = load(scratch, row)
+    if len(which) > 0:
+        c0 = load(scratch, case)
+    if len(which) > 1:
+        c1 = load(scratch, case + GROUP)
+    if len(which) > 2:
+        c2 = load(scratch, case + 2 * GROUP)
+    if len(which) > 3:
+        c3 = load(scratch, case + 3 * GROUP)
+    while i < last and some(left):
+        go = fours(left)
+        w0, w1, w2, w3, t0, t1, t2, t3, next_counter = draw(s0, s1, s2, s3, counter, increment)
+        s0, s1 = logic(go, t0, s0, CHOOSE), logic(go, t1, s1, CHOOSE)
+        s2, s3 = logic(go, t2, s2, CHOOSE), logic(go, t3, s3, CHOOSE)
+        counter = logic(go, next_counter, counter, CHOOSE)
+        d = digit(which, c3, c2, c1, c0, chances, i)
+        of, left = logic(left, d, of, CHOOSE), logic(left, w0, d, EQUAL_AND)
+        d = digit(which, c3, c2, c1, c0, chances, i + n)
+        of, left = logic(left, d, of, CHOOSE), logic(left, w1, d, EQUAL_AND)
+        d = digit(which, c3, c2, c1, c0, chances, i + 2 * n)
+        of, left = logic(left, d, of, CHOOSE), logic(left, w2, d, EQUAL_AND)
+        d = digit(which, c3, c2, c1, c0, chances, i + 3 * n)
+        of, left = logic(left, d, of, CHOOSE), logic(left, w3, d, EQUAL_AND)
+        i += 4 * n
+    store(scratch, row, logic(of, left, left, AND_NOT))  # u = p
+    return s0, s1, s2, s3, counter
 
 
 @inline
 def finish(which, scratch, size, chances, at, s0, s1, s2, s3, counter, increment):
-    """Decides what is open in all rows; returns the state of the generator.
+    """Decides what is open in a group of rows, and returns the state of the generator.
 
-    ``size`` is 16, but as a variable: loops of known length are unrolled until the registers do not suffice.
+    Each lane's first two open rows get a slot, and ten digits are compared in both; then what is left is
+    settled row by row. ``size`` is 16, but as a variable: loops of known length are unrolled until the
+    registers do not suffice.
     """
-    cases = 1 << len(which)
+    n = 1 << len(which)
     nothing = splat(np.uint64(0))
-    waiting = True
-    while waiting:
-        a3 = a2 = a1 = a0 = b3 = b2 = b1 = b0 = taken_a = taken_b = third = nothing
-        for g in range(size):
-            left = load(scratch, OPEN + g)
-            in_a = logic(left, taken_a, taken_a, AND_NOT)
-            left = left & taken_a
-            in_b = logic(left, taken_b, taken_b, AND_NOT)
-            left = left & taken_b
-            taken_a, taken_b, third = taken_a | in_a, taken_b | in_b, third | left
-            store(scratch, OPEN + g, left)
-            store(scratch, SLOT_A + g, in_a)
-            store(scratch, SLOT_B + g, in_b)
-            if len(which) > 0:
-                c0 = load(scratch, CASE + g)
-                a0, b0 = logic(in_a, c0, a0, CHOOSE), logic(in_b, c0, b0, CHOOSE)
-            if len(which) > 1:
-                c1 = load(scratch, CASE + GROUP + g)
-                a1, b1 = logic(in_a, c1, a1, CHOOSE), logic(in_b, c1, b1, CHOOSE)
-            if len(which) > 2:
-                c2 = load(scratch, CASE + 2 * GROUP + g)
-                a2, b2 = logic(in_a, c2, a2, CHOOSE), logic(in_b, c2, b2, CHOOSE)
-            if len(which) > 3:
-                c3 = load(scratch, CASE + 3 * GROUP + g)
-                a3, b3 = logic(in_a, c3, a3, CHOOSE), logic(in_b, c3, b3, CHOOSE)
-        of_a = of_b = nothing
-        i, last = at + FIRST * cases, at + DIGITS * cases
-        while i < last:
-            w0, w1, w2, w3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            d = digit(which, a3, a2, a1, a0, chances, i)
-            of_a, taken_a = logic(taken_a, d, of_a, CHOOSE), logic(taken_a, w0, d, EQUAL_AND)
-            d = digit(which, b3, b2, b1, b0, chances, i)
-            of_b, taken_b = logic(taken_b, d, of_b, CHOOSE), logic(taken_b, w1, d, EQUAL_AND)
-            i += cases
-            d = digit(which, a3, a2, a1, a0, chances, i)
-            of_a, taken_a = logic(taken_a, d, of_a, CHOOSE), logic(taken_a, w2, d, EQUAL_AND)
-            d = digit(which, b3, b2, b1, b0, chances, i)
-            of_b, taken_b = logic(taken_b, d, of_b, CHOOSE), logic(taken_b, w3, d, EQUAL_AND)
-            i += cases
-            if not some(taken_a | taken_b):
-                break
-        of_a, of_b = logic(of_a, taken_a, of_a, AND_NOT), logic(of_b, taken_b, of_b, AND_NOT)  # u = p
-        for g in range(size):
-            answer = logic(load(scratch, SLOT_A + g), of_a, load(scratch, ANSWER + g), CHOOSE)
-            store(scratch, ANSWER + g, logic(load(scratch, SLOT_B + g), of_b, answer, CHOOSE))
-        waiting = some(third)
+    a3 = a2 = a1 = a0 = b3 = b2 = b1 = b0 = a = b = third = nothing
+    for g in range(size):
+        left = load(scratch, OPEN + g)
+        more = left & a
+        rest = more & b
+        in_a, in_b = left ^ more, more ^ rest
+        a, b, third = a | left, b | more, third | rest
+        store(scratch, OPEN + g, rest)
+        store(scratch, SLOT_A + g, in_a)
+        store(scratch, SLOT_B + g, in_b)
+        if len(which) > 0:
+            c = load(scratch, CASE + g)
+            a0, b0 = logic(a0, in_a, c, OR_AND), logic(b0, in_b, c, OR_AND)
+        if len(which) > 1:
+            c = load(scratch, CASE + GROUP + g)
+            a1, b1 = logic(a1, in_a, c, OR_AND), logic(b1, in_b, c, OR_AND)
+        if len(which) > 2:
+            c = load(scratch, CASE + 2 * GROUP + g)
+            a2, b2 = logic(a2, in_a, c, OR_AND), logic(b2, in_b, c, OR_AND)
+        if len(which) > 3:
+            c = load(scratch, CASE + 3 * GROUP + g)
+            a3, b3 = logic(a3, in_a, c, OR_AND), logic(b3, in_b, c, OR_AND)
+    of_a = of_b = nothing
+    i = at + REST * n
+    last = i + SLOT_DIGITS * n
+    while i < last:
+        w0, w1, w2, w3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+        d = digit(which, a3, a2, a1, a0, chances, i)
+        of_a, a = logic(a, d, of_a, CHOOSE), logic(a, w0, d, EQUAL_AND)
+        d = digit(which, b3, b2, b1, b0, chances, i)
+        of_b, b = logic(b, d, of_b, CHOOSE), logic(b, w1, d, EQUAL_AND)
+        d = digit(which, a3, a2, a1, a0, chances, i + n)
+        of_a, a = logic(a, d, of_a, CHOOSE), logic(a, w2, d, EQUAL_AND)
+        d = digit(which, b3, b2, b1, b0, chances, i + n)
+        of_b, b = logic(b, d, of_b, CHOOSE), logic(b, w3, d, EQUAL_AND)
+        i += 2 * n
+    store(scratch, OF_A, logic(of_a, a, a, AND_NOT))
+    store(scratch, OF_B, logic(of_b, b, b, AND_NOT))
+    store(scratch, LEFT_A, a)
+    store(scratch, LEFT_B, b)
+    if len(which) > 0:
+        store(scratch, CASE_A, a0)
+        store(scratch, CASE_B, b0)
+    if len(which) > 1:
+        store(scratch, CASE_A + GROUP, a1)
+        store(scratch, CASE_B + GROUP, b1)
+    if len(which) > 2:
+        store(scratch, CASE_A + 2 * GROUP, a2)
+        store(scratch, CASE_B + 2 * GROUP, b2)
+    if len(which) > 3:
+        store(scratch, CASE_A + 3 * GROUP, a3)
+        store(scratch, CASE_B + 3 * GROUP, b3)
+    if some(logic(a, b, third, ANY)):
+        row, case, i = LEFT_A, CASE_A, last
+        for turn in range(-2, size):
+            if turn >= 0:
+                row, case, i = OPEN + turn, CASE + turn, at + REST * n
+            if some(load(scratch, row)):
+                s0, s1, s2, s3, counter = settle(
+                    which, scratch, row, case, chances, i, at + HEIGHT * n, s0, s1, s2, s3, counter, increment
+                )
+            row, case = LEFT_B, CASE_B
     return s0, s1, s2, s3, counter
+
+
+@inline
+def turned(scratch, g, of_a, of_b):
+    """Where the answer of row g turns."""
+    alone = logic(load(scratch, OPEN + g), load(scratch, SLOT_A + g), of_a, OR_AND)
+    return logic(alone, load(scratch, SLOT_B + g), of_b, OR_AND)
+
+
+@inline
+def of_slots(scratch):
+    """Where the answers turn that :func:`finish` has put into the two slots."""
+    return load(scratch, OF_A) | load(scratch, LEFT_A), load(scratch, OF_B) | load(scratch, LEFT_B)

@@ -103,9 +103,6 @@ class _Clusters:
         self._over_blocks(measure_block)
         return energy, magnetisation
 
-    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
-        self._up[np.concatenate([a, b])] = self._up[np.concatenate([b, a])]
-
     def state(self) -> dict[str, np.ndarray]:
         return {"spins": self.spins(), "rng": self._rng.copy()}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .chances import DIGITS, GROUP
+from .chances import GROUP
 from .lanes import (
     AND_NOT,
     CHOOSE,
@@ -19,15 +19,19 @@ from .lanes import (
     MAJORITY,
     NONE,
     OR_AND,
+    PARTS,
     WORDS,
     XOR3,
+    fours,
     load,
     logic,
+    part,
     some,
     splat,
     store,
 )
-from .shishua import draw
+from .shishua import draw, keep, resume
+from .tables import DIGITS
 from .xoshiro import bare, inline
 
 TOP, BOTTOM, CARRIED, CHAINS = 0, 1, 2, 3
@@ -35,9 +39,8 @@ ALL = np.uint64(2**64 - 1)
 
 # The scratch memory of a group; answers and what is open are kept for up to eight thresholds.
 OPEN, SLOT_A, SLOT_B, SIGN = 0, GROUP, 2 * GROUP, 3 * GROUP
-OF_SLOT, ANSWER = 4 * GROUP, 6 * GROUP  # a threshold has two answers in the slots, and twice what is open
-ALONE = 14 * GROUP
-SCRATCH = 15 * GROUP
+OF_SLOT, UNDECIDED, ANSWER = 4 * GROUP, 5 * GROUP, 6 * GROUP  # a threshold has an answer in each slot
+SCRATCH = 14 * GROUP
 FIRST_ROWS = 8  # of the 64 of a threshold: the digits of its cells
 
 
@@ -58,22 +61,50 @@ def _copy(rows, ghosts, first, last):
                 rows[ghosts[g, 3] + chain, w] = (word >> right) | (word << left)
 
 
-@inline
-def _digit(left, w, chances, at, answer):
-    d = load(chances, at)
-    return logic(left, d, answer, CHOOSE), logic(left, w, d, EQUAL_AND)
-
-
 @functools.cache
 def sweeper(z: int, symmetric: bool) -> Callable:
     """The compiled sweep for up to z neighbours."""
     thresholds = (z + 1) // 2 if symmetric else z + 1
-    first, spare = cells(thresholds, symmetric)
     block = DIGITS * thresholds
+    compare, finish, move = _comparison(thresholds, symmetric), _finish(thresholds), _move(z, symmetric)
+
+    @bare
+    def sweep(
+        rows, state, scratch, size, n, order, neighbours, kinds, colour_ends, ghosts, ghost_ends, chances
+    ):
+        """Makes n sweeps of the three configurations of all lanes."""
+        for _ in range(n):
+            first_group = first_ghost = 0
+            for colour in range(len(colour_ends)):
+                for p in range(PARTS):
+                    own, notes, table = part(rows, p), part(scratch, p), part(chances, p)
+                    s0, s1, s2, s3, counter, increment = resume(part(state, p))
+                    for group in range(first_group, colour_ends[colour]):
+                        start, at = group * GROUP, kinds[group] * block
+                        a = b = third = splat(np.uint64(0))
+                        for g in range(size):
+                            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+                            b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+                            left = compare(notes, g, table, at, a0, a1, a2, a3, b0, b1, b2, b3)
+                            a, b, third = _place(notes, g, left, a, b, third)
+                        s0, s1, s2, s3, counter = finish(
+                            notes, size, a, b, third, table, at, s0, s1, s2, s3, counter, increment
+                        )
+                        for g in range(size):
+                            move(own, notes, neighbours, start, g, order[start + g])
+                    keep(part(state, p), s0, s1, s2, s3, counter)
+                _copy(rows, ghosts, first_ghost, ghost_ends[colour])
+                first_group, first_ghost = colour_ends[colour], ghost_ends[colour]
+
+    return sweep
+
+
+def _comparison(thresholds: int, symmetric: bool) -> Callable:
+    """Compares the first digits of row g with all thresholds, and tells where they do not decide."""
+    first, spare = cells(thresholds, symmetric)
 
     @inline
-    def begin(scratch, g, chances, at, w0, w1, w2, w3, w4, w5, w6, w7):
-        """Compares the first digits of row g with all thresholds, and tells where they do not decide."""
+    def compare(scratch, g, chances, at, w0, w1, w2, w3, w4, w5, w6, w7):
         for j in range(thresholds):
             answer = splat(np.uint64(0))
             if not symmetric:
@@ -95,82 +126,90 @@ def sweeper(z: int, symmetric: bool) -> Callable:
             store(scratch, SIGN + g, w0)
         return left
 
+    return compare
+
+
+@inline
+def _place(scratch, g, left, a, b, third):
+    """Gives each lane's first two open rows a slot; a third one waits."""
+    more = left & a
+    waits = more & b
+    store(scratch, SLOT_A + g, left ^ more)
+    store(scratch, SLOT_B + g, more ^ waits)
+    store(scratch, OPEN + g, waits)
+    return a | left, b | more, third | waits
+
+
+def _finish(thresholds: int) -> Callable:
+    """Decides what is open in all rows of the group; the answers of the slots are left in scratch."""
+
     @inline
-    def place(scratch, g, left, taken_a, taken_b, third):
-        """Gives each lane's first two open rows a slot; a third one waits."""
-        more = left & taken_a
-        waits = more & taken_b
-        store(scratch, SLOT_A + g, left ^ more)
-        store(scratch, SLOT_B + g, more ^ waits)
-        store(scratch, OPEN + g, waits)
-        return taken_a | left, taken_b | more, third | waits
+    def settle(scratch, left, answers, step, chances, at, s0, s1, s2, s3, counter, increment):
+        """Compares new digits with all thresholds where ``left`` is set, and adds to the rows of answers.
+
+        Every four words have a generator of their own, which stands still when nothing is open in them.
+        """
+        for j in range(thresholds):
+            store(scratch, UNDECIDED + j, left)
+        still, i = left, FIRST_ROWS
+        while i < DIGITS and some(still):
+            go = fours(still)
+            a0, a1, a2, a3, t0, t1, t2, t3, next_counter = draw(s0, s1, s2, s3, counter, increment)
+            b0, b1, b2, b3, t0, t1, t2, t3, next_counter = draw(t0, t1, t2, t3, next_counter, increment)
+            s0, s1 = logic(go, t0, s0, CHOOSE), logic(go, t1, s1, CHOOSE)
+            s2, s3 = logic(go, t2, s2, CHOOSE), logic(go, t3, s3, CHOOSE)
+            counter = logic(go, next_counter, counter, CHOOSE)
+            still = splat(np.uint64(0))
+            for j in range(thresholds):
+                row, of = answers + step * j, at + DIGITS * j + i
+                answer, left = load(scratch, row), load(scratch, UNDECIDED + j)
+                answer, left = _digit(left, a0, chances, of, answer)
+                answer, left = _digit(left, a1, chances, of + 1, answer)
+                answer, left = _digit(left, a2, chances, of + 2, answer)
+                answer, left = _digit(left, a3, chances, of + 3, answer)
+                answer, left = _digit(left, b0, chances, of + 4, answer)
+                answer, left = _digit(left, b1, chances, of + 5, answer)
+                answer, left = _digit(left, b2, chances, of + 6, answer)
+                answer, left = _digit(left, b3, chances, of + 7, answer)
+                store(scratch, row, logic(answer, left, left, AND_NOT))
+                store(scratch, UNDECIDED + j, left)
+                still = still | left
+            i += 8
+        return s0, s1, s2, s3, counter
+
+    @inline
+    def finish(scratch, size, a, b, third, chances, at, s0, s1, s2, s3, counter, increment):
+        for j in range(thresholds):
+            store(scratch, OF_SLOT + 2 * j, splat(np.uint64(0)))
+            store(scratch, OF_SLOT + 2 * j + 1, splat(np.uint64(0)))
+        left, answers, step = a, OF_SLOT, 2
+        for turn in range(-2, size if some(third) else 0):
+            if turn >= 0:
+                left, answers, step = load(scratch, OPEN + turn), ANSWER + turn, GROUP
+            s0, s1, s2, s3, counter = settle(
+                scratch, left, answers, step, chances, at, s0, s1, s2, s3, counter, increment
+            )
+            left, answers = b, OF_SLOT + 1
+        return s0, s1, s2, s3, counter
+
+    return finish
+
+
+@inline
+def _digit(left, w, chances, at, answer):
+    d = load(chances, at)
+    return logic(left, d, answer, CHOOSE), logic(left, w, d, EQUAL_AND)
+
+
+def _move(z: int, symmetric: bool) -> Callable:
+    """Moves one row of all three configurations: counts the neighbours that are up, and picks the answer."""
 
     @inline
     def answered(scratch, g, j):
         """The answer of row g for threshold j, with what the slots found."""
         a, b = load(scratch, SLOT_A + g), load(scratch, SLOT_B + g)
-        answer = logic(load(scratch, ANSWER + GROUP * j + g), a, load(scratch, OF_SLOT + 4 * j), OR_AND)
-        return logic(answer, b, load(scratch, OF_SLOT + 4 * j + 1), OR_AND)
-
-    @inline
-    def continued(scratch, at, left_at, chances, of, w0, w1, w2, w3, w4, w5, w6, w7):
-        """Compares eight more digits with one threshold, and returns what is still open."""
-        answer, left = load(scratch, at), load(scratch, left_at)
-        answer, left = _digit(left, w0, chances, of, answer)
-        answer, left = _digit(left, w1, chances, of + 1, answer)
-        answer, left = _digit(left, w2, chances, of + 2, answer)
-        answer, left = _digit(left, w3, chances, of + 3, answer)
-        answer, left = _digit(left, w4, chances, of + 4, answer)
-        answer, left = _digit(left, w5, chances, of + 5, answer)
-        answer, left = _digit(left, w6, chances, of + 6, answer)
-        answer, left = _digit(left, w7, chances, of + 7, answer)
-        store(scratch, at, logic(answer, left, left, AND_NOT))
-        store(scratch, left_at, left)
-        return left
-
-    @inline
-    def finish(scratch, size, taken_a, taken_b, third, chances, at, s0, s1, s2, s3, counter, increment):
-        """Decides what is open in all rows of the group; the answers of the slots are left there."""
-        for j in range(thresholds):
-            store(scratch, OF_SLOT + 4 * j, splat(np.uint64(0)))
-            store(scratch, OF_SLOT + 4 * j + 1, splat(np.uint64(0)))
-            store(scratch, OF_SLOT + 4 * j + 2, taken_a)
-            store(scratch, OF_SLOT + 4 * j + 3, taken_b)
-        i = FIRST_ROWS
-        while i < DIGITS:
-            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            a4, a5, a6, a7, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            b4, b5, b6, b7, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            still = splat(np.uint64(0))
-            for j in range(thresholds):
-                slot, of = OF_SLOT + 4 * j, at + DIGITS * j + i
-                a = continued(scratch, slot, slot + 2, chances, of, a0, a1, a2, a3, a4, a5, a6, a7)
-                b = continued(scratch, slot + 1, slot + 3, chances, of, b0, b1, b2, b3, b4, b5, b6, b7)
-                still = still | a | b
-            i += 8
-            if not some(still):
-                break
-        if some(third):
-            for g in range(size):
-                left = load(scratch, OPEN + g)
-                if some(left):
-                    for j in range(thresholds):
-                        store(scratch, ALONE + j, left)
-                    i = FIRST_ROWS
-                    while i < DIGITS:
-                        a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        a4, a5, a6, a7, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        still = splat(np.uint64(0))
-                        for j in range(thresholds):
-                            row, of = ANSWER + GROUP * j + g, at + DIGITS * j + i
-                            still = still | continued(
-                                scratch, row, ALONE + j, chances, of, a0, a1, a2, a3, a4, a5, a6, a7
-                            )
-                        i += 8
-                        if not some(still):
-                            break
-        return s0, s1, s2, s3, counter
+        answer = logic(load(scratch, ANSWER + GROUP * j + g), a, load(scratch, OF_SLOT + 2 * j), OR_AND)
+        return logic(answer, b, load(scratch, OF_SLOT + 2 * j + 1), OR_AND)
 
     @inline
     def below(scratch, g, n):
@@ -188,7 +227,6 @@ def sweeper(z: int, symmetric: bool) -> Callable:
 
     @inline
     def moved(rows, neighbours, g, chain, e0, e1, e2, e3, e4, e5, e6, e7):
-        """The new spin of one configuration: counts the neighbours that are up, and picks the answer."""
         d0, d1 = load(rows, neighbours[g, 0] + chain), load(rows, neighbours[g, 1] + chain)
         if z == 4:  # two instructions less than the way for all
             d2, d3 = load(rows, neighbours[g, 2] + chain), load(rows, neighbours[g, 3] + chain)
@@ -217,48 +255,17 @@ def sweeper(z: int, symmetric: bool) -> Callable:
             up = logic(c2, high, up, CHOOSE)
         return up
 
-    @bare
-    def sweep(
-        rows, state, scratch, size, n, order, neighbours, kinds, colour_ends, ghosts, ghost_ends, chances
-    ):
-        """Makes n sweeps of the three configurations of all lanes."""
-        s0, s1, s2, s3, counter, increment = (
-            load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-        )  # fmt: skip
-        for _ in range(n):
-            group = first_ghost = 0
-            for colour in range(len(colour_ends)):
-                while group < colour_ends[colour]:
-                    start, at = group * GROUP, kinds[group] * block
-                    taken_a = taken_b = third = splat(np.uint64(0))
-                    for g in range(size):
-                        a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                        left = begin(scratch, g, chances, at, a0, a1, a2, a3, b0, b1, b2, b3)
-                        taken_a, taken_b, third = place(scratch, g, left, taken_a, taken_b, third)
-                    s0, s1, s2, s3, counter = finish(
-                        scratch, size, taken_a, taken_b, third, chances, at,
-                        s0, s1, s2, s3, counter, increment,
-                    )  # fmt: skip
-                    for g in range(size):
-                        e0, e1 = below(scratch, g, 0), below(scratch, g, 1)
-                        e2, e3 = below(scratch, g, 2), below(scratch, g, 3)
-                        e4, e5 = below(scratch, g, 4), below(scratch, g, 5)
-                        e6, e7 = below(scratch, g, 6), below(scratch, g, 7)
-                        row = order[start + g]
-                        top = moved(rows, neighbours, start + g, TOP, e0, e1, e2, e3, e4, e5, e6, e7)
-                        bottom = moved(rows, neighbours, start + g, BOTTOM, e0, e1, e2, e3, e4, e5, e6, e7)
-                        carried = moved(rows, neighbours, start + g, CARRIED, e0, e1, e2, e3, e4, e5, e6, e7)
-                        store(rows, row + TOP, top)
-                        store(rows, row + BOTTOM, bottom)
-                        store(rows, row + CARRIED, carried)
-                    group += 1
-                _copy(rows, ghosts, first_ghost, ghost_ends[colour])
-                first_ghost = ghost_ends[colour]
-        store(state, 0, s0)
-        store(state, 1, s1)
-        store(state, 2, s2)
-        store(state, 3, s3)
-        store(state, 4, counter)
+    @inline
+    def move(rows, scratch, neighbours, start, g, row):
+        e0, e1 = below(scratch, g, 0), below(scratch, g, 1)
+        e2, e3 = below(scratch, g, 2), below(scratch, g, 3)
+        e4, e5 = below(scratch, g, 4), below(scratch, g, 5)
+        e6, e7 = below(scratch, g, 6), below(scratch, g, 7)
+        top = moved(rows, neighbours, start + g, TOP, e0, e1, e2, e3, e4, e5, e6, e7)
+        bottom = moved(rows, neighbours, start + g, BOTTOM, e0, e1, e2, e3, e4, e5, e6, e7)
+        carried = moved(rows, neighbours, start + g, CARRIED, e0, e1, e2, e3, e4, e5, e6, e7)
+        store(rows, row + TOP, top)
+        store(rows, row + BOTTOM, bottom)
+        store(rows, row + CARRIED, carried)
 
-    return sweep
+    return move

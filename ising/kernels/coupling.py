@@ -21,10 +21,11 @@ import copy
 import numpy as np
 
 from ..model import Ising
-from . import tiles
-from .chances import DIGITS, GROUP, digits
+from . import schedule, tiles
+from .chances import GROUP
 from .coupled_sweep import ALL, BOTTOM, CARRIED, CHAINS, FIRST_ROWS, SCRATCH, TOP, cells, sweeper
-from .lanes import OR_DIFFER, WORDS, aligned, load, logic, splat, store
+from .lanes import OR_DIFFER, PARTS, WORDS, aligned, load, logic, part, splat, store
+from .tables import DIGITS, digits
 from .tally import lane_counts, tally
 from .xoshiro import bare
 
@@ -51,11 +52,12 @@ class Coupled:
         ferromagnet = Ising(model.lattice, J=abs(self._J), h=self._h)
         self._tiles = tiles.best(ferromagnet, chains)
         self._turned_rows = np.where(turned[self._tiles.sites[0]], ALL, np.uint64(0))
-        degree = (self._tiles.neighbours != tiles.NOWHERE).sum(1)
-        z, degrees = self._tiles.neighbours.shape[1], np.unique(degree)
+        z, degrees = self._tiles.neighbours.shape[1], np.unique(self._tiles.degree)
         symmetric = self._h == 0 and degrees.tolist() == [z] and z > 0
         self._chances = _thresholds(beta, abs(self._J), self._h, degrees, z, symmetric)
-        self._schedule, self._pairs = _schedule(self._tiles, degree), _pairs(self._tiles)
+        self._schedule = _schedule(self._tiles)
+        bonds, _, sites = schedule.pairs(self._tiles)
+        self._pairs = bonds, sites
         self._sweep = sweeper(z, symmetric)
         self.restart(rng)
 
@@ -84,7 +86,7 @@ class Coupled:
     def met(self) -> np.ndarray:
         """In which chains top and bottom are equal, bool, ``(chains,)``."""
         apart = aligned((1, WORDS))
-        _compare(self._rows, self._tiles.rows, apart)
+        _compare(self._rows.reshape(-1, WORDS), self._tiles.rows, apart)
         lanes = np.unpackbits(apart.astype("<u8").view(np.uint8), bitorder="little").astype(np.int64)
         return self._tiles.per_chain(lanes[None]) == 0
 
@@ -131,56 +133,34 @@ def _thresholds(beta: float, J: float, h: float, degrees: np.ndarray, z: int, sy
     return rows
 
 
-def _schedule(layout: tiles.Tiles, degree: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Groups of 16 rows of one colour and degree; the last of a kind is filled up with the spare row.
+def _schedule(layout: tiles.Tiles) -> tuple[np.ndarray, ...]:
+    """Groups of rows in the order of their updates, see :mod:`ising.kernels.schedule`.
 
     Returns:
         The rows, ``(16 groups,)``; their neighbours ``(16 groups, z)``; the place of the degree of each
         group; where each colour ends; the ghosts, and where those of each colour end. Rows are the top's.
     """
-    spare = layout.rows + len(layout.ghosts)
-    kinds, kind = np.unique(degree, return_inverse=True)
-    groups, kind_of, ends = [], [], []
-    for colour in range(layout.colours.max() + 1):
-        for k in range(len(kinds)):
-            rows = np.flatnonzero((layout.colours == colour) & (kind == k))
-            rows = np.append(rows, np.full(-len(rows) % GROUP, spare)).reshape(-1, GROUP)
-            groups.append(rows)
-            kind_of += [k] * len(rows)
-        ends.append(len(kind_of))
-    order = np.concatenate(groups).reshape(-1)
-    zeros = spare + 1  # what is not there is not up
+    order, kinds, ends = schedule.groups(layout)
+    zeros = layout.rows + len(layout.ghosts) + 1  # what is not there is not up
     neighbours = np.full((zeros, max(2, layout.neighbours.shape[1])), zeros)
     there = np.where(layout.neighbours == tiles.NOWHERE, zeros, layout.neighbours)
     neighbours[: layout.rows, : there.shape[1]] = there
-    colours = layout.colours[layout.ghosts[:, 0]]
-    by_colour = np.argsort(colours, kind="stable")
-    copies = layout.rows + np.arange(len(layout.ghosts))
-    ghosts = np.column_stack([layout.ghosts, copies])[by_colour] * [CHAINS, 1, 1, CHAINS]
+    ghosts, ghost_ends = schedule.ghosts(layout)
     return (
         (CHAINS * order).astype(np.int32),
         np.ascontiguousarray(CHAINS * neighbours[order], dtype=np.int32),
-        np.array(kind_of, dtype=np.int64),
-        np.array(ends, dtype=np.int64),
-        np.ascontiguousarray(ghosts, dtype=np.int64),
-        np.searchsorted(colours[by_colour], np.arange(len(ends)), side="right").astype(np.int64),
+        kinds,
+        ends,
+        ghosts * [CHAINS, 1, 1, CHAINS],
+        ghost_ends,
     )
-
-
-def _pairs(layout: tiles.Tiles) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`tally` compares: the two ends of every bond, and every row with the one that is zero."""
-    i, k = np.nonzero(layout.neighbours != tiles.NOWHERE)
-    j = layout.neighbours[i, k]
-    once = i < np.append(np.arange(layout.rows), layout.ghosts[:, 0])[j]
-    nothing = np.full(layout.rows, layout.rows + len(layout.ghosts) + 1)
-    sites = np.stack([np.arange(layout.rows), nothing])
-    return np.stack([i[once], j[once]]).astype(np.int32), sites.astype(np.int32)
 
 
 @bare
 def _compare(rows, n, apart):
     """Where top and bottom differ in any row."""
-    differ = splat(np.uint64(0))
-    for row in range(n):
-        differ = logic(differ, load(rows, CHAINS * row), load(rows, CHAINS * row + 1), OR_DIFFER)
-    store(apart, 0, differ)
+    for p in range(PARTS):
+        own, differ = part(rows, p), splat(np.uint64(0))
+        for row in range(n):
+            differ = logic(differ, load(own, CHAINS * row), load(own, CHAINS * row + 1), OR_DIFFER)
+        store(part(apart, p), 0, differ)

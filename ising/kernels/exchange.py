@@ -9,9 +9,11 @@ import math
 
 import numpy as np
 
-from .chances import DIGITS, GROUP, transpose, units
+from .chances import GROUP
 from .lanes import LANES, WORDS, aligned
-from .multispin import Multispin, sweep_column
+from .multispin import Multispin
+from .multispin_sweep import sweep_column
+from .tables import HEIGHT, codes, spell, transpose, units
 from .tally import PLANES, lane_counts_into, tally_into
 from .xoshiro import bare, fraction, jit, step, streams
 
@@ -101,10 +103,9 @@ class Packed:
     def __init__(self, sampler: Multispin, exchanges: Exchanges):
         self._sampler, self._exchanges = sampler, exchanges
         law, layout = sampler.law, sampler.layout
-        self._units = units(law.probability(exchanges.betas[:, None, None, None])[..., 0])
-        hottest = law.digits(np.full((1, 1), exchanges.betas.min()))
-        self._rare = law.rare(hottest)
-        self._chances = aligned((layout.columns, *hottest.shape[1:]))
+        self._codes = codes(units(law.probability(exchanges.betas[:, None, None, None])[..., 0]))
+        degrees, cases = self._codes.shape[1:]
+        self._tables = aligned((layout.columns, degrees, HEIGHT, cases, WORDS))
         self._chain = np.ascontiguousarray(layout.lanes[1])
         self._owner = np.where(layout.counted, self._chain, NOBODY)
         self._counts = np.zeros((2, LANES), dtype=np.int64)
@@ -115,26 +116,25 @@ class Packed:
         """Repeats n times: one sweep of every chain, then one round of exchanges."""
         s = self._sampler
         _run(
-            *s.form, n, GROUP, s.rows, s.rng, s.used, s.scratch, s.schedule, s.law.certain,
-            self._rare, self._chances, self._units, self._chain, self._owner, *s.ends,
-            self._planes, self._counts, self._energies,
+            *s.form, n, GROUP, s.rows, s.rng, s.scratch, s.schedule,
+            self._tables.reshape(len(s.rows), -1, WORDS), self._tables, self._codes,
+            self._chain, self._owner, *s.ends, self._planes, self._counts, self._energies,
             np.array([s.J, s.h, s.bonds, s.n_sites], dtype=np.float64), self._exchanges.arrays(),
         )  # fmt: skip
         s.set_beta(self._exchanges.betas[self._exchanges.place])
 
 
 @bare
-def _digits_of_lanes(units, chain, place, chances, block):
-    """Writes the digits of the probabilities of each lane, at the temperature of its chain."""
-    _, degrees, n_cases = units.shape
+def _tables_of_lanes(codes, chain, place, tables, block):
+    """Writes the tables of the probabilities of each lane, at the temperature of its chain."""
+    _, degrees, n_cases = codes.shape
     for kind in range(degrees):
         for case in range(n_cases):
             for word in range(WORDS):
                 for k in range(64):
-                    block[k] = units[place[chain[64 * word + 63 - k]], kind, case]
+                    block[k] = codes[place[chain[64 * word + 63 - k]], kind, case]
                 transpose(block)
-                for k in range(64):
-                    chances[(kind * DIGITS + k) * n_cases + case, word] = block[k]
+                spell(block, tables[kind, :, case], word)
 
 
 @bare
@@ -153,8 +153,8 @@ def _energies_of_chains(rows, bonds, sites, planes, counts, owner, energies, mod
 
 @jit
 def _run(
-    which, by_spin, signed, n, size, rows, rng, used, scratch, schedule, certain, rare, chances,
-    units, chain, owner, bonds, sites, planes, counts, energies, model, exchanges,
+    which, asked, by_spin, four, signed, n, size, rows, rng, scratch, schedule, chances, tables, codes,
+    chain, owner, bonds, sites, planes, counts, energies, model, exchanges,
 ):  # fmt: skip
     order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends = schedule
     betas, place, walkers, swaps, trips, last, parity, state = exchanges
@@ -162,10 +162,10 @@ def _run(
     for _ in range(n):
         energies[:] = model[1] * model[3] - model[0] * model[2]
         for c in range(len(rows)):
-            _digits_of_lanes(units, chain[c], place, chances[c], block)
+            _tables_of_lanes(codes, chain[c], place, tables[c], block)
             sweep_column(
-                which, by_spin, signed, False, rows[c], rng[c], used[c : c + 1], scratch[c], size, 1,
-                order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, certain, rare, chances[c],
+                which, asked, by_spin, four, signed, rows[c], rng[c], scratch[c], size, 1,
+                order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, chances[c],
             )  # fmt: skip
             _energies_of_chains(rows[c], bonds, sites, planes, counts, owner[c], energies, model)
         _propose(energies, betas, place, walkers, swaps, trips, last, parity, state)

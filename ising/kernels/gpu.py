@@ -121,18 +121,6 @@ class Triton:
         units = np.minimum(np.rint(law * 2.0**32), 2.0**32 - 1).astype(np.uint32)
         self._law = torch.from_numpy(units.view(np.int32)).to(self._device)
 
-    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
-        a, b = (torch.as_tensor(np.asarray(x), device=self._device) for x in (a, b))
-        if self._tiled:
-            self._bits[torch.cat([a, b])] = self._bits[torch.cat([b, a])]
-            return
-        lane_a, lane_b = ((x % LANES).to(torch.int32).view(-1, 1) for x in (a, b))
-        differ = ((self._bits[a // LANES] >> lane_a) ^ (self._bits[b // LANES] >> lane_b)) & 1
-        flip = torch.zeros_like(self._bits)  # no two swaps touch the same bit, so that sums are unions
-        flip.index_add_(0, a // LANES, differ << lane_a)
-        flip.index_add_(0, b // LANES, differ << lane_b)
-        self._bits ^= flip
-
     def state(self) -> dict[str, np.ndarray]:
         return {
             "bits": self._bits.cpu().numpy().copy(),

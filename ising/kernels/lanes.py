@@ -1,15 +1,21 @@
 # ruff: noqa: ARG001, ARG005  the signatures are prescribed by numba
-"""512 bits as one value inside compiled code: eight words of 64, a bit for each of 512 chains.
+"""Rows of 512 bits, a bit for each of 512 chains, and a register's share of them inside compiled code.
 
-The type exists only between a load and a store. Its operators are those of whole numbers, word by word;
-:func:`logic` is any function of three bits. LLVM makes of them what the processor has: one instruction where
-it knows 512-bit registers, several where it does not. The numbers are the same.
+A row is eight words of 64 bits. A value in compiled code is as wide as the registers of the processor: the
+whole row with AVX-512, else one of :data:`PARTS` halves, as two halves at once would not fit sixteen
+registers. A loop is written for one part, and called for each: :func:`part` moves an array to it. What rows
+hold afterwards is the same. A flat array has rows of one part only.
+
+A value exists only between a load and a store. Its operators are those of whole numbers, word by word;
+:func:`logic` is any function of three bits: one instruction with AVX-512, else as many as it takes.
 
 Example:
     >>> from ising.kernels.xoshiro import jit
     >>> @jit
     ... def majority(rows):
-    ...     store(rows, 0, logic(load(rows, 0), load(rows, 1), load(rows, 2), MAJORITY))
+    ...     for p in range(PARTS):
+    ...         half = part(rows, p)
+    ...         store(half, 0, logic(load(half, 0), load(half, 1), load(half, 2), MAJORITY))
     >>> rows = aligned((3, WORDS))
     >>> rows[:] = np.array([[3], [5], [9]])
     >>> majority(rows)
@@ -25,6 +31,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
 from numba.core.datamodel import PrimitiveModel
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload, register_model
 
 WORDS = 8
@@ -39,15 +46,26 @@ NOT_ALL = 0x70  # a, unless both b and c are set
 NEITHER = 0x09  # where a is not set, and b and c are equal
 NONE = 0x01  # where none is set
 FLIP_AND = 0x78  # a, flipped where both b and c are set
+ANY = 0xFE  # where any is set
 OR_AND = 0xF8  # a, and where both b and c are set
 OR_DIFFER = 0xF6  # a, and where b and c differ
 ANY_DIFFERS, BOTH_DIFFER = 0x7E, 0x18  # b or c, b and c, from a
 NOT_XOR3 = 0x69
 
+
+def has_ternary_logic() -> bool:
+    """Whether compiled code may use the instruction for any function of three bits (AVX-512)."""
+    if config.CPU_FEATURES is not None:
+        return "+avx512f" in config.CPU_FEATURES
+    return config.CPU_NAME in (None, "host") and bool(binding.get_host_cpu_features().get("avx512f"))
+
+
+WIDTH = WORDS if has_ternary_logic() else WORDS // 2  # words of a register
+PARTS = WORDS // WIDTH
 _WORD, _VECTOR, _DWORDS = (
     ir.IntType(64),
-    ir.VectorType(ir.IntType(64), WORDS),
-    ir.VectorType(ir.IntType(32), 16),
+    ir.VectorType(ir.IntType(64), WIDTH),
+    ir.VectorType(ir.IntType(32), 2 * WIDTH),
 )
 
 
@@ -73,35 +91,55 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     return raw[skip : skip + size].view(np.uint64).reshape(shape)
 
 
-def has_ternary_logic() -> bool:
-    """Whether compiled code may use the instruction for any function of three bits (AVX-512)."""
-    if config.CPU_FEATURES is not None:
-        return "+avx512f" in config.CPU_FEATURES
-    return config.CPU_NAME in (None, "host") and bool(binding.get_host_cpu_features().get("avx512f"))
+def row_of(context, builder, array_type, array, row):
+    """The first part of a row as a value, in code that writes code."""
+    value = builder.load(_address(context, builder, array_type, array, row))
+    value.align = 8
+    return value
+
+
+def logic_of(builder, a, b, c, table):
+    """:func:`logic` in code that writes code."""
+    if not has_ternary_logic():
+        return _SPELLED[table](builder, a, b, c)
+    kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR, ir.IntType(32)])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pternlog.q.512")
+    return builder.call(function, [a, b, c, ir.IntType(32)(table)])
 
 
 def _address(context, builder, array_type, array, row):
     data = context.make_array(array_type)(context, builder, array).data
-    word = builder.gep(data, [builder.mul(row, _WORD(WORDS))])
+    word = builder.gep(data, [builder.mul(row, _WORD(WIDTH if array_type.ndim == 1 else WORDS))])
     return builder.bitcast(word, _VECTOR.as_pointer())
 
 
 @intrinsic
+def part(typing, rows, p):
+    """The same array for :func:`load` and :func:`store`, moved to part p of every row."""
+
+    def generate(context, builder, signature, arguments):
+        p = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        moved = context.make_array(signature.args[0])(context, builder, arguments[0])
+        moved.data = builder.gep(moved.data, [builder.mul(p, _WORD(WIDTH))])
+        return impl_ret_borrowed(context, builder, signature.return_type, moved._getvalue())
+
+    return rows(rows, p), generate
+
+
+@intrinsic
 def load(typing, rows, i):
-    """Row i of a contiguous array whose last axis has eight words."""
+    """The first part of row i of a contiguous array whose last axis has eight words."""
 
     def generate(context, builder, signature, arguments):
         row = context.cast(builder, arguments[1], signature.args[1], types.int64)
-        value = builder.load(_address(context, builder, signature.args[0], arguments[0], row))
-        value.align = 8
-        return value
+        return row_of(context, builder, signature.args[0], arguments[0], row)
 
     return lanes(rows, i), generate
 
 
 @intrinsic
 def store(typing, rows, i, value):
-    """Overwrites row i."""
+    """Overwrites the first part of row i."""
 
     def generate(context, builder, signature, arguments):
         row = context.cast(builder, arguments[1], signature.args[1], types.int64)
@@ -116,7 +154,7 @@ def store(typing, rows, i, value):
 
 @intrinsic
 def splat(typing, word):
-    """The same word eight times."""
+    """The same word again and again."""
 
     def generate(context, builder, signature, arguments):
         word = context.cast(builder, arguments[0], signature.args[0], types.uint64)
@@ -131,18 +169,34 @@ def some(typing, value):
 
     def generate(context, builder, signature, arguments):
         words = builder.icmp_unsigned("!=", arguments[0], ir.Constant(_VECTOR, None))
-        return builder.icmp_unsigned("!=", builder.bitcast(words, ir.IntType(WORDS)), ir.IntType(WORDS)(0))
+        return builder.icmp_unsigned("!=", builder.bitcast(words, ir.IntType(WIDTH)), ir.IntType(WIDTH)(0))
 
     return types.boolean(value), generate
 
 
 @intrinsic
+def fours(typing, value):
+    """All bits of every four words of which any bit is set, none of the others."""
+
+    def generate(context, builder, signature, arguments):
+        mask = ir.IntType(WIDTH)
+        words = builder.icmp_unsigned("!=", arguments[0], ir.Constant(_VECTOR, None))
+        found, result = builder.bitcast(words, mask), mask(0)
+        for four in (0xF << k for k in range(0, WIDTH, 4)):
+            there = builder.icmp_unsigned("!=", builder.and_(found, mask(four)), mask(0))
+            result = builder.or_(result, builder.select(there, mask(four), mask(0)))
+        return builder.sext(builder.bitcast(result, ir.VectorType(ir.IntType(1), WIDTH)), _VECTOR)
+
+    return lanes(value), generate
+
+
+@intrinsic
 def ones(typing, value):
-    """How many bits are set in each word, as eight words."""
+    """How many bits are set in each word, as words."""
 
     def generate(context, builder, signature, arguments):
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_VECTOR, [_VECTOR]), "llvm.ctpop.v8i64"
+            builder.module, ir.FunctionType(_VECTOR, [_VECTOR]), f"llvm.ctpop.v{WIDTH}i64"
         )
         return builder.call(function, arguments)
 
@@ -155,12 +209,7 @@ def logic(typing, a, b, c, table):
     entries = table.literal_value
 
     def generate(context, builder, signature, arguments):
-        a, b, c, _ = arguments
-        if not has_ternary_logic():
-            return _SPELLED[entries](builder, a, b, c)
-        kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR, ir.IntType(32)])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pternlog.q.512")
-        return builder.call(function, [a, b, c, ir.IntType(32)(entries)])
+        return logic_of(builder, *arguments[:3], entries)
 
     return lanes(a, b, c, table), generate
 
@@ -175,6 +224,7 @@ _SPELLED = {
     NONE: lambda _, a, b, c: _.not_(_.or_(a, _.or_(b, c))),
     NEITHER: lambda _, a, b, c: _.not_(_.or_(a, _.xor(b, c))),
     FLIP_AND: lambda _, a, b, c: _.xor(a, _.and_(b, c)),
+    ANY: lambda _, a, b, c: _.or_(a, _.or_(b, c)),
     OR_AND: lambda _, a, b, c: _.or_(a, _.and_(b, c)),
     OR_DIFFER: lambda _, a, b, c: _.or_(a, _.xor(b, c)),
     ANY_DIFFERS: lambda _, a, b, c: _.or_(_.xor(a, b), _.xor(a, c)),
@@ -184,7 +234,8 @@ _SPELLED = {
 
 
 def shuffle(order: list[int]) -> Callable:
-    """A function that rearranges the sixteen 32-bit halves of the words."""
+    """A function that rearranges the eight 32-bit halves of every four words."""
+    order = [8 * k + i for k in range(WIDTH // 4) for i in order]
 
     @intrinsic
     def rearranged(typing, value):
@@ -202,7 +253,7 @@ def shuffle(order: list[int]) -> Callable:
 
 def _repeated(builder, word):
     one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), word, ir.IntType(32)(0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), WORDS), [0] * WORDS)
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
     return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), mask)
 
 

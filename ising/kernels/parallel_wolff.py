@@ -17,24 +17,27 @@ from numba import int64, uint64
 from ..model import Ising
 from ..updates import few_clusters
 from . import bits, tiles
-from .chances import ANSWER, GROUP, SCRATCH, ask, digits, finish
+from .chances import ANSWER, GROUP, OPEN, SCRATCH, decide, finish, of_slots, turned
 from .lanes import (
     AND_NOT,
     EQUAL_AND,
-    LANES,
     NOT_XOR3,
     OR_AND,
     OR_DIFFER,
+    PARTS,
+    WIDTH,
     WORDS,
     aligned,
     load,
     logic,
     ones,
+    part,
     some,
     splat,
     store,
 )
-from .shishua import draw, streams
+from .shishua import draw, keep, resume, streams
+from .tables import tables
 from .tally import lane_counts, tally
 from .xoshiro import bare, fraction, inline
 
@@ -75,10 +78,8 @@ class ParallelWolff:
         self._rows = aligned((self._tiles.columns, self._n_sites + 1, WORDS))  # the last row is zero
         self._rows[:, :-1] = self._tiles.pack(spins)
         self._blocks = np.array_split(np.arange(self._tiles.columns), min(threads, self._tiles.columns))
-        self._work = [
-            tuple(aligned((n, WORDS)) for n in (self._n_sites + 1, self._bonds + 2, SCRATCH))
-            for _ in self._blocks
-        ]
+        shapes = ((self._n_sites + 1) * WIDTH,), ((self._bonds + GROUP) * WIDTH,), (SCRATCH, WORDS)
+        self._work = [tuple(map(aligned, shapes)) for _ in self._blocks]
         self.set_beta(beta)
 
     def sweep(self, n: int) -> float:
@@ -107,7 +108,7 @@ class ParallelWolff:
         else:
             with ThreadPoolExecutor(len(self._blocks)) as pool:
                 flips = list(pool.map(run, self._blocks, self._work))
-        return sum(flips) / (n * self._tiles.chains * self._n_sites)
+        return sum(flips) / (self._tiles.chains * self._n_sites) if n else 0.0
 
     def bits(self) -> np.ndarray:
         return self._tiles.unpack(self._rows[:, :-1])
@@ -129,7 +130,7 @@ class ParallelWolff:
             beta = beta[0]
         per_lane = beta[self._tiles.lanes[1]] if beta.ndim else beta.reshape(1, 1)
         self._bond_chance, self._tie_chance = (
-            digits(-np.expm1(-2 * per_lane * strength)[:, None]).reshape(len(per_lane), -1, WORDS)
+            tables(-np.expm1(-2 * per_lane * strength)[:, None]).reshape(len(per_lane), -1, WORDS)
             for strength in (self._J, abs(self._h))
         )
 
@@ -140,6 +141,7 @@ class ParallelWolff:
         self._rows[:, :-1], self._rng[:] = state["bits"], state["rng"]
 
 
+ASKED = ((0,),) + ((),) * 15  # one case, see :func:`ising.kernels.chances.decide`
 NO_TIES = np.empty((0, WORDS), dtype=np.uint64)
 NO_SIGNS = np.empty(0, dtype=np.uint64)
 
@@ -184,14 +186,6 @@ def _graph(model: Ising) -> tuple[tuple[np.ndarray, ...], tuple[tuple[np.ndarray
 
 
 @inline
-def _three_steps(s0, s1, s2, s3, counter, increment):
-    a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-    b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-    c0, c1, c2, c3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-    return a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, s0, s1, s2, s3, counter
-
-
-@inline
 def _satisfied(rows, low, high, signs, e):
     """Where bond e is satisfied; nowhere beyond the last bond."""
     if e >= len(low):
@@ -200,85 +194,84 @@ def _satisfied(rows, low, high, signs, e):
     return logic(load(rows, low[e]), load(rows, high[e]), sign, NOT_XOR3)
 
 
-@bare
+@inline
+def _decided(asked, scratch, g, chance, w0, w1, w2, w3, w4, w5):
+    """The answers of row g where it is asked, elsewhere no; notes what is open."""
+    yes, left = decide((), ASKED, asked, asked, asked, asked, chance, 0, w0, w1, w2, w3, w4, w5)
+    store(scratch, OPEN + g, left & asked)
+    return yes & asked
+
+
+@inline
 def _draw_bonds(rows, state, bonds, scratch, size, low, high, signs, chance):
-    """Makes the bonds: each satisfied one with its probability."""
-    s0, s1, s2, s3, counter, increment = (
-        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-    )  # fmt: skip
+    """Makes the bonds of one part: each satisfied one with its probability."""
+    s0, s1, s2, s3, counter, increment = resume(state)
     for start in range(0, len(low), GROUP):
         for g in range(0, GROUP, 2):
-            a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, s0, s1, s2, s3, counter = _three_steps(
-                s0, s1, s2, s3, counter, increment
-            )
+            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+            b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = _satisfied(rows, low, high, signs, start + g)
-            ask(scratch, g, asked, chance, a0, a1, a2, a3, b0, b1)
+            store(bonds, start + g, _decided(asked, scratch, g, chance, a0, a1, a2, a3, b0, b1))
+            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = _satisfied(rows, low, high, signs, start + g + 1)
-            ask(scratch, g + 1, asked, chance, b2, b3, c0, c1, c2, c3)
+            store(bonds, start + g + 1, _decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3))
         s0, s1, s2, s3, counter = finish((), scratch, size, chance, 0, s0, s1, s2, s3, counter, increment)
-        for g in range(min(size, len(low) - start)):
-            store(bonds, start + g, load(scratch, ANSWER + g))
-    store(state, 0, s0)
-    store(state, 1, s1)
-    store(state, 2, s2)
-    store(state, 3, s3)
-    store(state, 4, counter)
+        of_a, of_b = of_slots(scratch)
+        for g in range(size):
+            store(bonds, start + g, load(bonds, start + g) ^ turned(scratch, g, of_a, of_b))
+    keep(state, s0, s1, s2, s3, counter)
 
 
-@bare
+@inline
 def _tied(rows, state, marked, scratch, size, n_sites, chance, up):
     """The lanes in which a marked spin is tied to the ghost spin."""
-    s0, s1, s2, s3, counter, increment = (
-        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-    )  # fmt: skip
+    s0, s1, s2, s3, counter, increment = resume(state)
     tied, along = splat(uint64(0)), load(up, 0)
     for start in range(0, n_sites, GROUP):
         for g in range(0, GROUP, 2):
-            a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, s0, s1, s2, s3, counter = _three_steps(
-                s0, s1, s2, s3, counter, increment
-            )
+            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+            b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             i, j = min(start + g, n_sites), min(start + g + 1, n_sites)  # the last row of marks is zero
             asked = logic(load(marked, i), load(rows, i), along, EQUAL_AND)
-            ask(scratch, g, asked, chance, a0, a1, a2, a3, b0, b1)
+            store(scratch, ANSWER + g, _decided(asked, scratch, g, chance, a0, a1, a2, a3, b0, b1))
+            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = logic(load(marked, j), load(rows, j), along, EQUAL_AND)
-            ask(scratch, g + 1, asked, chance, b2, b3, c0, c1, c2, c3)
+            store(scratch, ANSWER + g + 1, _decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3))
         s0, s1, s2, s3, counter = finish((), scratch, size, chance, 0, s0, s1, s2, s3, counter, increment)
+        of_a, of_b = of_slots(scratch)
         for g in range(size):
-            tied = tied | load(scratch, ANSWER + g)
-    store(state, 0, s0)
-    store(state, 1, s1)
-    store(state, 2, s2)
-    store(state, 3, s3)
-    store(state, 4, counter)
-    store(scratch, 0, tied)
+            tied = tied | (load(scratch, ANSWER + g) ^ turned(scratch, g, of_a, of_b))
+    keep(state, s0, s1, s2, s3, counter)
+    return tied
 
 
-@bare
+@inline
 def _mark_seeds(state, marked, scratch, n_sites, seeds):
-    """Marks random sites of every lane, and nothing else."""
-    s0, s1, s2, s3, counter, increment = (
-        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-    )  # fmt: skip
+    """Marks random sites of every lane of one part, and nothing else."""
+    s0, s1, s2, s3, counter, increment = resume(state)
     for i in range(n_sites + 1):
         store(marked, i, splat(uint64(0)))
-    for turn in range(0, seeds * LANES, 4 * WORDS):
-        lane = turn % LANES
+    for turn in range(0, 64 * seeds, 4):
         w0, w1, w2, w3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
         store(scratch, 0, w0)
         store(scratch, 1, w1)
         store(scratch, 2, w2)
         store(scratch, 3, w3)
-        for k in range(4 * WORDS):
-            site = int64(fraction(scratch[k // WORDS, k % WORDS]) * n_sites)
-            marked[site, (lane + k) // 64] |= uint64(1) << uint64((lane + k) % 64)
-    store(state, 0, s0)
-    store(state, 1, s1)
-    store(state, 2, s2)
-    store(state, 3, s3)
-    store(state, 4, counter)
+        for k in range(4):
+            bit = uint64(1) << uint64((turn + k) % 64)
+            for w in range(WIDTH):
+                marked[int64(fraction(scratch[k, w]) * n_sites) * WIDTH + w] |= bit
+    keep(state, s0, s1, s2, s3, counter)
 
 
 @bare
+def _flood_all(marked, bonds, before, there, bond, first, next_lines, dirty):
+    """:func:`_flood` for all parts of the rows."""
+    for p in range(PARTS):
+        _flood(part(marked, p), part(bonds, p), before, there, bond, first, next_lines, dirty)
+
+
+@inline
 def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
     """Marks all that is connected with what is marked. A line is dirty while it may mark anything new."""
     lines, line = len(dirty), (len(before) - 1) // len(dirty)
@@ -333,24 +326,33 @@ def _flip_clusters(
     rows, state, used, marked, bonds, scratch, dirty, size, n, seeds,
     low, high, signs, before, there, bond, first, next_lines, chance, tie, up,
 ):  # fmt: skip
-    """Makes n clusters in every lane of a column; returns the number of flips in the lanes that are used."""
-    n_sites = len(marked) - 1
-    count = splat(uint64(0))
-    for _ in range(n):
-        _draw_bonds(rows, state, bonds, scratch, size, low, high, signs, chance)
-        _mark_seeds(state, marked, scratch, n_sites, seeds)
-        _flood(marked, bonds, before, there, bond, first, next_lines, dirty)
-        tied = splat(uint64(0))
-        if len(tie):
-            _tied(rows, state, marked, scratch, size, n_sites, tie, up)
-            tied = load(scratch, 0)
-        lanes = load(used, 0)
-        for i in range(n_sites):
-            flip = logic(load(marked, i), tied, tied, AND_NOT)
-            store(rows, i, load(rows, i) ^ flip)
-            count = count + ones(flip & lanes)
-    store(scratch, 0, count)
-    flips = uint64(0)
-    for w in range(WORDS):
-        flips += scratch[0, w]
+    """Makes n clusters in every lane of a column; returns the flips of the last ones, in the lanes used."""
+    flips, n_sites = uint64(0), len(before) - 1
+    for p in range(PARTS):
+        own, stream, notes = part(rows, p), part(state, p), part(scratch, p)
+        for left in range(n, 0, -1):
+            _draw_bonds(own, stream, bonds, notes, size, low, high, signs, part(chance, p))
+            _mark_seeds(stream, marked, notes, n_sites, seeds)
+            _flood(marked, bonds, before, there, bond, first, next_lines, dirty)
+            tied = splat(uint64(0))
+            if len(tie):
+                tied = _tied(own, stream, marked, notes, size, n_sites, part(tie, p), up)
+            for i in range(n_sites):
+                flip = logic(load(marked, i), tied, tied, AND_NOT)
+                store(own, i, load(own, i) ^ flip)
+            if left == 1:
+                flips += _counted(marked, n_sites, logic(load(part(used, p), 0), tied, tied, AND_NOT), notes)
     return int64(flips)
+
+
+@inline
+def _counted(marked, n_sites, lanes, scratch):
+    """How many sites are marked in these lanes."""
+    count = splat(uint64(0))
+    for i in range(n_sites):
+        count = count + ones(load(marked, i) & lanes)
+    store(scratch, 0, count)
+    total = uint64(0)
+    for w in range(WIDTH):
+        total += scratch[0, w]
+    return total

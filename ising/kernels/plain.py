@@ -49,9 +49,6 @@ class Plain:
     def set_beta(self, beta: float | np.ndarray) -> None:
         self._beta = torch.as_tensor(beta, dtype=torch.float32, device=self._device)
 
-    def exchange(self, a: np.ndarray, b: np.ndarray) -> None:
-        self._spins[np.concatenate([a, b])] = self._spins[np.concatenate([b, a])]
-
     def state(self) -> dict[str, np.ndarray]:
         return {"spins": self.spins(), "generator": self._generator.get_state().cpu().numpy()}
 

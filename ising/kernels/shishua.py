@@ -10,14 +10,14 @@ References:
 
 import numpy as np
 
-from .lanes import WORDS, aligned, load, shuffle, store
+from .lanes import PARTS, WORDS, aligned, load, part, shuffle, store
 from .xoshiro import inline, jit
 
 ROWS = 6  # four of state, the counter and its increment
 WARM_UP = 13  # rounds that spread a seed over the state, as published
 
-_left = shuffle([5, 6, 7, 0, 1, 2, 3, 4, 13, 14, 15, 8, 9, 10, 11, 12])
-_right = shuffle([3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10])
+_left = shuffle([5, 6, 7, 0, 1, 2, 3, 4])
+_right = shuffle([3, 4, 5, 6, 7, 0, 1, 2])
 
 
 @inline
@@ -48,36 +48,44 @@ def streams(seed: np.random.SeedSequence, n: int) -> np.ndarray:
     return states
 
 
-@jit
-def spread(state):
-    """Makes every bit of the state depend on every bit of the seed."""
-    s0, s1, s2, s3, counter, increment = (
-        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-    )  # fmt: skip
-    for _ in range(WARM_UP):
-        o0, o1, o2, o3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-        s0, s1, s2, s3 = o3, o2, o1, o0
+@inline
+def resume(state):
+    """The state of one part, as :func:`draw` takes it."""
+    return load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5)
+
+
+@inline
+def keep(state, s0, s1, s2, s3, counter):
+    """Writes back what :func:`draw` has changed."""
     store(state, 0, s0)
     store(state, 1, s1)
     store(state, 2, s2)
     store(state, 3, s3)
     store(state, 4, counter)
+
+
+@jit
+def spread(state):
+    """Makes every bit of the state depend on every bit of the seed."""
+    for p in range(PARTS):
+        own = part(state, p)
+        s0, s1, s2, s3, counter, increment = resume(own)
+        for _ in range(WARM_UP):
+            o0, o1, o2, o3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+            s0, s1, s2, s3 = o3, o2, o1, o0
+        keep(own, s0, s1, s2, s3, counter)
 
 
 @jit
 def fill(state, rows):
     """Overwrites ``(4 n, 8)`` words with random bits and advances the state."""
-    s0, s1, s2, s3, counter, increment = (
-        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-    )  # fmt: skip
-    for i in range(0, len(rows), 4):
-        o0, o1, o2, o3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-        store(rows, i, o0)
-        store(rows, i + 1, o1)
-        store(rows, i + 2, o2)
-        store(rows, i + 3, o3)
-    store(state, 0, s0)
-    store(state, 1, s1)
-    store(state, 2, s2)
-    store(state, 3, s3)
-    store(state, 4, counter)
+    for p in range(PARTS):
+        own, half = part(state, p), part(rows, p)
+        s0, s1, s2, s3, counter, increment = resume(own)
+        for i in range(0, len(rows), 4):
+            o0, o1, o2, o3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+            store(half, i, o0)
+            store(half, i + 1, o1)
+            store(half, i + 2, o2)
+            store(half, i + 3, o3)
+        keep(own, s0, s1, s2, s3, counter)

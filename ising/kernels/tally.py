@@ -9,7 +9,7 @@ References:
 
 import numpy as np
 
-from .lanes import LANES, MAJORITY, WORDS, XOR3, load, logic, splat, store
+from .lanes import LANES, MAJORITY, PARTS, WORDS, XOR3, load, logic, part, splat, store
 from .xoshiro import bare, inline
 
 PLANES = 40  # binary digits of a count
@@ -87,20 +87,22 @@ def tally_into(rows, i, j, against, planes):
     top = 1
     while len(i) >> top:
         top += 1
-    ones = twos = fours = eights = splat(np.uint64(0))
     whole = len(i) - len(i) % 16
-    for k in range(0, whole, 16):
-        eight_a, ones, twos, fours = _eight(rows, i, j, against, k, ones, twos, fours)
-        eight_b, ones, twos, fours = _eight(rows, i, j, against, k + 8, ones, twos, fours)
-        sixteen = logic(eights, eight_a, eight_b, MAJORITY)
-        eights = logic(eights, eight_a, eight_b, XOR3)
-        _carry(planes, 4, top, sixteen)
-    _carry(planes, 0, top, ones)
-    _carry(planes, 1, top, twos)
-    _carry(planes, 2, top, fours)
-    _carry(planes, 3, top, eights)
-    for k in range(whole, len(i)):
-        _carry(planes, 0, top, _differ(rows, i, j, against, k))
+    for p in range(PARTS):
+        own, sums = part(rows, p), part(planes, p)
+        ones = twos = fours = eights = splat(np.uint64(0))
+        for k in range(0, whole, 16):
+            eight_a, ones, twos, fours = _eight(own, i, j, against, k, ones, twos, fours)
+            eight_b, ones, twos, fours = _eight(own, i, j, against, k + 8, ones, twos, fours)
+            sixteen = logic(eights, eight_a, eight_b, MAJORITY)
+            eights = logic(eights, eight_a, eight_b, XOR3)
+            _carry(sums, 4, top, sixteen)
+        _carry(sums, 0, top, ones)
+        _carry(sums, 1, top, twos)
+        _carry(sums, 2, top, fours)
+        _carry(sums, 3, top, eights)
+        for k in range(whole, len(i)):
+            _carry(sums, 0, top, _differ(own, i, j, against, k))
 
 
 @bare

@@ -51,6 +51,11 @@ class Tiles:
         return self.sites.shape[1]
 
     @property
+    def degree(self) -> np.ndarray:
+        """How many neighbours each row has."""
+        return (self.neighbours != NOWHERE).sum(1)
+
+    @property
     def columns(self) -> int:
         """Rows needed side by side for all chains."""
         return -(-self.chains * math.prod(self.cuts) // LANES)

@@ -247,7 +247,7 @@ def test_an_acceptance_wrong_by_three_percent(bias):
         sampler = laws.kernel("metropolis", SQUARE, laws.BETA, spins.numpy())
         p = sampler.law.probability(np.full((1, 1, 1, 1), laws.BETA))
         p[:, :, 1] *= factor
-        sampler._chances = kernels.multispin.digits(p).reshape(1, -1, 8)
+        sampler._chances = kernels.tables.tables(p).reshape(1, -1, 8)
         sampler.sweep(30)
         return laws.p_value(torch.from_numpy(sampler.spins()), SQUARE, laws.BETA)
 

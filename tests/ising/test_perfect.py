@@ -9,9 +9,9 @@ import torch
 
 from ising import exact, lattices, perfect, simulate, stats
 from ising.kernels import coupling
-from ising.kernels.chances import DIGITS
 from ising.kernels.coupling import BOTTOM, CARRIED, TOP, Coupled
 from ising.kernels.shishua import streams
+from ising.kernels.tables import DIGITS
 from ising.model import Ising
 from ising.perfect import draws, meeting_times, sample
 from tests.checks import FALSE_ALARM

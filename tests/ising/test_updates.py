@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from ising import kernels, lattices, stats, updates
-from ising.kernels import chances, shishua, tally
-from ising.kernels.chances import begin, finish
-from ising.kernels.lanes import aligned, load, splat, store
+from ising.kernels import chances, shishua, tables, tally
+from ising.kernels.lanes import PARTS, aligned, load, part, store
 from ising.kernels.shishua import draw as shishua_draw
+from ising.kernels.shishua import keep, resume
 from ising.kernels.xoshiro import bare, jit, step, streams
 from ising.model import Ising
 from tests.checks import FALSE_ALARM
@@ -217,8 +217,9 @@ def test_ten_thousand_streams_are_distinct():
 def test_rare_flips_keep_their_relative_precision():
     """The smallest acceptance of the square lattice at T = 0.35, 1e-10, is not rounded to zero."""
     law = kernels.multispin.Law("metropolis", 1.0, 0.0, np.array([4]))
-    digits = law.digits(np.full((1, 1), 1 / 0.35)).reshape(64, law.cases, 8)[:, 0, 0] & np.uint64(1)
-    p = (digits * 0.5 ** np.arange(1, 65)).sum()
+    rows = law.tables(np.full((1, 1), 1 / 0.35)).reshape(tables.HEIGHT, law.cases, 8)[:, 0, 0] & np.uint64(1)
+    assert not rows[: tables.REST].any()
+    p = (rows[tables.REST :] * 0.5 ** np.arange(7, 67)).sum()
     assert p == pytest.approx(15 / 16 * np.exp(-8 / 0.35), rel=1e-8)
 
 
@@ -319,7 +320,7 @@ def test_decisions_have_the_probability_of_their_case(which):
     case = sum(bits[k].astype(np.int64) << k for k in range(len(which))) + np.zeros((16, 512), np.int64)
     yes = np.zeros((16, 512))
     state, scratch = shishua.streams(np.random.SeedSequence(5), 1)[0], aligned((chances.SCRATCH, 8))
-    rows = chances.digits(p[:, None]).reshape(-1, 8)
+    rows = tables.tables(p[:, None]).reshape(-1, 8)
     for _ in range(400):
         _decide(which, state, scratch, planes.reshape(-1, 8), rows, chances.GROUP)
         answers = scratch[chances.ANSWER : chances.ANSWER + 16].view(np.uint8)
@@ -331,21 +332,25 @@ def test_decisions_have_the_probability_of_their_case(which):
 
 @bare
 def _decide(which, state, scratch, planes, rows, size):
-    s0, s1, s2, s3, counter, increment = (
-        load(state, 0), load(state, 1), load(state, 2), load(state, 3), load(state, 4), load(state, 5),
-    )  # fmt: skip
-    for g in range(16):
-        a0, a1, a2, a3, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
-        b0, b1, _, _, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
-        c0, c1, c2, c3 = load(planes, g), load(planes, 16 + g), load(planes, 32 + g), load(planes, 48 + g)
-        nowhere = splat(np.uint64(0))
-        begin(which, scratch, g, nowhere, c3, c2, c1, c0, False, rows, 0, a0, a1, a2, a3, b0, b1)
-    s0, s1, s2, s3, counter = finish(which, scratch, size, rows, 0, s0, s1, s2, s3, counter, increment)
-    store(state, 0, s0)
-    store(state, 1, s1)
-    store(state, 2, s2)
-    store(state, 3, s3)
-    store(state, 4, counter)
+    asked = ((0,),) * 16
+    for p in range(PARTS):
+        own, notes, bits, table = part(state, p), part(scratch, p), part(planes, p), part(rows, p)
+        s0, s1, s2, s3, counter, increment = resume(own)
+        for g in range(16):
+            a0, a1, a2, a3, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
+            b0, b1, _, _, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
+            c0, c1, c2, c3 = load(bits, g), load(bits, 16 + g), load(bits, 32 + g), load(bits, 48 + g)
+            yes, left = chances.decide(which, asked, c3, c2, c1, c0, table, 0, a0, a1, a2, a3, b0, b1)
+            chances.note(which, notes, g, left, c3, c2, c1, c0)
+            store(notes, chances.ANSWER + g, yes)
+        s0, s1, s2, s3, counter = chances.finish(
+            which, notes, size, table, 0, s0, s1, s2, s3, counter, increment
+        )
+        keep(own, s0, s1, s2, s3, counter)
+        of_a, of_b = chances.of_slots(notes)
+        for g in range(16):
+            row = chances.ANSWER + g
+            store(notes, row, load(notes, row) ^ chances.turned(notes, g, of_a, of_b))
 
 
 @pytest.mark.parametrize("pairs", [1, 15, 16, 100])
