@@ -19,6 +19,7 @@ from .lanes import (
     MAJORITY,
     NONE,
     OR_AND,
+    OR_DIFFER,
     PARTS,
     WORDS,
     XOR3,
@@ -186,9 +187,10 @@ def _finish(thresholds: int) -> Callable:
         for turn in range(-2, size if some(third) else 0):
             if turn >= 0:
                 left, answers, step = load(scratch, OPEN + turn), ANSWER + turn, GROUP
-            s0, s1, s2, s3, counter = settle(
-                scratch, left, answers, step, chances, at, s0, s1, s2, s3, counter, increment
-            )
+            if some(left):
+                s0, s1, s2, s3, counter = settle(
+                    scratch, left, answers, step, chances, at, s0, s1, s2, s3, counter, increment
+                )
             left, answers = b, OF_SLOT + 1
         return s0, s1, s2, s3, counter
 
@@ -227,12 +229,8 @@ def _move(z: int, symmetric: bool) -> Callable:
 
     @inline
     def moved(rows, neighbours, g, chain, e0, e1, e2, e3, e4, e5, e6, e7):
+        """The new spin of one configuration: counts the neighbours that are up, and picks the answer."""
         d0, d1 = load(rows, neighbours[g, 0] + chain), load(rows, neighbours[g, 1] + chain)
-        if z == 4:  # two instructions less than the way for all
-            d2, d3 = load(rows, neighbours[g, 2] + chain), load(rows, neighbours[g, 3] + chain)
-            two, one = logic(d0, d1, d2, MAJORITY), logic(d0, d1, d2, XOR3)
-            few = logic(d3, logic(two, e4, e2, CHOOSE), logic(two, e2, e0, CHOOSE), CHOOSE)
-            return logic(one ^ d3, logic(two, e3, e1, CHOOSE), few, CHOOSE)
         c0, c1, c2 = d0 ^ d1, d0 & d1, splat(np.uint64(0))
         k = 2
         while k + 1 < z:
@@ -268,4 +266,24 @@ def _move(z: int, symmetric: bool) -> Callable:
         store(rows, row + BOTTOM, bottom)
         store(rows, row + CARRIED, carried)
 
-    return move
+    @inline
+    def square_moved(rows, neighbours, g, chain, sign, if_equal, if_odd):
+        """The same for four neighbours: the majority's sign, or the random one in a tie and where told."""
+        d0, d1 = load(rows, neighbours[g, 0] + chain), load(rows, neighbours[g, 1] + chain)
+        d2, d3 = load(rows, neighbours[g, 2] + chain), load(rows, neighbours[g, 3] + chain)
+        full, occupied = logic(d2 & d3, d0, d1, OR_AND), (d0 | d1) & (d2 | d3)  # a pair; both pairs
+        random = logic(if_equal, full, occupied, OR_DIFFER)
+        random = logic(random, logic(d0, d1, d2, XOR3) ^ d3, if_odd, OR_AND)
+        return logic(random, sign, full, CHOOSE)
+
+    @inline
+    def square_move(rows, scratch, neighbours, start, g, row):
+        sign, if_equal, if_odd = load(scratch, SIGN + g), answered(scratch, g, 0), answered(scratch, g, 1)
+        top = square_moved(rows, neighbours, start + g, TOP, sign, if_equal, if_odd)
+        bottom = square_moved(rows, neighbours, start + g, BOTTOM, sign, if_equal, if_odd)
+        carried = square_moved(rows, neighbours, start + g, CARRIED, sign, if_equal, if_odd)
+        store(rows, row + TOP, top)
+        store(rows, row + BOTTOM, bottom)
+        store(rows, row + CARRIED, carried)
+
+    return square_move if symmetric and z == 4 else move
