@@ -42,6 +42,7 @@ ALL = np.uint64(2**64 - 1)
 OPEN, SLOT_A, SLOT_B, SIGN = 0, GROUP, 2 * GROUP, 3 * GROUP
 OF_SLOT, UNDECIDED, ANSWER = 4 * GROUP, 5 * GROUP, 6 * GROUP  # a threshold has an answer in each slot
 SCRATCH = 14 * GROUP
+BLOCK = 8  # groups after which the other part of the rows has its turn, while they are in the fastest cache
 FIRST_ROWS = 8  # of the 64 of a threshold: the digits of its cells
 
 
@@ -69,33 +70,43 @@ def sweeper(z: int, symmetric: bool) -> Callable:
     block = DIGITS * thresholds
     compare, finish, move = _comparison(thresholds, symmetric), _finish(thresholds), _move(z, symmetric)
 
+    @inline
+    def sweep_groups(rows, state, scratch, size, first, last, order, neighbours, kinds, chances):
+        """Moves some groups of rows of one colour."""
+        s0, s1, s2, s3, counter, increment = resume(state)
+        for group in range(first, last):
+            start, at = group * GROUP, kinds[group] * block
+            a = b = third = splat(np.uint64(0))
+            for g in range(size):
+                a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+                b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
+                left = compare(scratch, g, chances, at, a0, a1, a2, a3, b0, b1, b2, b3)
+                a, b, third = _place(scratch, g, left, a, b, third)
+            s0, s1, s2, s3, counter = finish(
+                scratch, size, a, b, third, chances, at, s0, s1, s2, s3, counter, increment
+            )
+            for g in range(size):
+                move(rows, scratch, neighbours, start, g, order[start + g])
+        keep(state, s0, s1, s2, s3, counter)
+
     @bare
     def sweep(
         rows, state, scratch, size, n, order, neighbours, kinds, colour_ends, ghosts, ghost_ends, chances
     ):
         """Makes n sweeps of the three configurations of all lanes."""
         for _ in range(n):
-            first_group = first_ghost = 0
+            group = first_ghost = 0
             for colour in range(len(colour_ends)):
-                for p in range(PARTS):
-                    own, notes, table = part(rows, p), part(scratch, p), part(chances, p)
-                    s0, s1, s2, s3, counter, increment = resume(part(state, p))
-                    for group in range(first_group, colour_ends[colour]):
-                        start, at = group * GROUP, kinds[group] * block
-                        a = b = third = splat(np.uint64(0))
-                        for g in range(size):
-                            a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                            b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-                            left = compare(notes, g, table, at, a0, a1, a2, a3, b0, b1, b2, b3)
-                            a, b, third = _place(notes, g, left, a, b, third)
-                        s0, s1, s2, s3, counter = finish(
-                            notes, size, a, b, third, table, at, s0, s1, s2, s3, counter, increment
-                        )
-                        for g in range(size):
-                            move(own, notes, neighbours, start, g, order[start + g])
-                    keep(part(state, p), s0, s1, s2, s3, counter)
+                while group < colour_ends[colour]:
+                    last = min(group + BLOCK, colour_ends[colour])
+                    for p in range(PARTS):
+                        sweep_groups(
+                            part(rows, p), part(state, p), part(scratch, p), size, group, last,
+                            order, neighbours, kinds, part(chances, p),
+                        )  # fmt: skip
+                    group = last
                 _copy(rows, ghosts, first_ghost, ghost_ends[colour])
-                first_group, first_ghost = colour_ends[colour], ghost_ends[colour]
+                first_ghost = ghost_ends[colour]
 
     return sweep
 

@@ -19,7 +19,7 @@ from ising.kernels.shishua import keep, resume
 from ising.kernels.xoshiro import bare, jit, step, streams
 from ising.model import Ising
 from tests.checks import FALSE_ALARM
-from tests.ising import laws
+from tests.ising import laws, plain_decisions
 
 FORMS = ("readable", "compiled")
 GLASS = torch.Generator().manual_seed(5)
@@ -328,6 +328,26 @@ def test_decisions_have_the_probability_of_their_case(which):
     for k in range(cases):
         n = 400 * (case == k).sum()
         assert abs(yes[case == k].sum() - n * p[k]) < 5 * np.sqrt(n * p[k] * (1 - p[k]))
+
+
+@pytest.mark.parametrize("which", [(0,), (0, 0, 0)], ids=len)
+def test_decisions_are_those_of_a_plain_program(which):
+    """Bit for bit, and so on every processor, whatever the width of its registers."""
+    rng = np.random.default_rng(2)
+    p = rng.random(2 ** len(which))
+    planes = rng.integers(0, 2**64, (4, 16, 8), dtype=np.uint64)
+    state, scratch = shishua.streams(np.random.SeedSequence(6), 1)[0], aligned((chances.SCRATCH, 8))
+    halves = [plain_decisions.Generator(state[:, half]) for half in (slice(4), slice(4, 8))]
+    rows = tables.tables(p[:, None]).reshape(-1, 8)
+    for _ in range(40):
+        _decide(which, state, scratch, planes.reshape(-1, 8), rows, chances.GROUP)
+        for h, generator in enumerate(halves):
+            words = slice(4 * h, 4 * h + 4)
+            expected = plain_decisions.group(generator, p, planes[: len(which), :, words])
+            found = scratch[chances.ANSWER : chances.ANSWER + 16, words]
+            np.testing.assert_array_equal(plain_decisions.lanes(found), expected)
+            np.testing.assert_array_equal(generator.state[:5], state[:5, words])
+    assert min(generator.settled for generator in halves) > 3
 
 
 @bare
