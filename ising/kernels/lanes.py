@@ -4,7 +4,8 @@
 A row is eight words of 64 bits. A value in compiled code is as wide as the registers of the processor: the
 whole row with AVX-512, else one of :data:`PARTS` halves, as two halves at once would not fit sixteen
 registers. A loop is written for one part, and called for each: :func:`part` moves an array to it. What rows
-hold afterwards is the same. A flat array has rows of one part only.
+hold afterwards is the same.:func:`load_row` takes whole rows, for
+loops that need few registers.
 
 A value exists only between a load and a store. Its operators are those of whole numbers, word by word;
 :func:`logic` is any function of three bits: one instruction with AVX-512, else as many as it takes.
@@ -62,25 +63,23 @@ def has_ternary_logic() -> bool:
 
 WIDTH = WORDS if has_ternary_logic() else WORDS // 2  # words of a register
 PARTS = WORDS // WIDTH
-_WORD, _VECTOR, _DWORDS = (
-    ir.IntType(64),
-    ir.VectorType(ir.IntType(64), WIDTH),
-    ir.VectorType(ir.IntType(32), 2 * WIDTH),
-)
+_WORD, _DWORDS = ir.IntType(64), ir.VectorType(ir.IntType(32), 2 * WIDTH)
 
 
 class _Lanes(types.Type):
-    def __init__(self):
-        super().__init__(name="Lanes")
+    def __init__(self, words: int):
+        super().__init__(name=f"Lanes({words})")
+        self.vector = ir.VectorType(_WORD, words)
 
 
-lanes = _Lanes()
+lanes, row = _Lanes(WIDTH), _Lanes(WORDS)
+_VECTOR = lanes.vector
 
 
 @register_model(_Lanes)
 class _LanesModel(PrimitiveModel):
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, kind.vector)
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
@@ -91,26 +90,26 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
     return raw[skip : skip + size].view(np.uint64).reshape(shape)
 
 
-def row_of(context, builder, array_type, array, row):
-    """The first part of a row as a value, in code that writes code."""
-    value = builder.load(_address(context, builder, array_type, array, row))
+def row_of(context, builder, array_type, array, i, kind=lanes):
+    """Row i, or its first part, as a value, in code that writes code."""
+    value = builder.load(_address(context, builder, array_type, array, i, kind))
     value.align = 8
     return value
 
 
 def logic_of(builder, a, b, c, table):
     """:func:`logic` in code that writes code."""
-    if not has_ternary_logic():
+    if WIDTH < WORDS:
         return _SPELLED[table](builder, a, b, c)
     kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR, ir.IntType(32)])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pternlog.q.512")
     return builder.call(function, [a, b, c, ir.IntType(32)(table)])
 
 
-def _address(context, builder, array_type, array, row):
+def _address(context, builder, array_type, array, i, kind):
     data = context.make_array(array_type)(context, builder, array).data
-    word = builder.gep(data, [builder.mul(row, _WORD(WIDTH if array_type.ndim == 1 else WORDS))])
-    return builder.bitcast(word, _VECTOR.as_pointer())
+    word = builder.gep(data, [builder.mul(i, _WORD(WORDS))])
+    return builder.bitcast(word, kind.vector.as_pointer())
 
 
 @intrinsic
@@ -131,25 +130,35 @@ def load(typing, rows, i):
     """The first part of row i of a contiguous array whose last axis has eight words."""
 
     def generate(context, builder, signature, arguments):
-        row = context.cast(builder, arguments[1], signature.args[1], types.int64)
-        return row_of(context, builder, signature.args[0], arguments[0], row)
+        i = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        return row_of(context, builder, signature.args[0], arguments[0], i)
 
     return lanes(rows, i), generate
 
 
 @intrinsic
-def store(typing, rows, i, value):
-    """Overwrites the first part of row i."""
+def load_row(typing, rows, i):
+    """The whole of row i."""
 
     def generate(context, builder, signature, arguments):
-        row = context.cast(builder, arguments[1], signature.args[1], types.int64)
-        written = builder.store(
-            arguments[2], _address(context, builder, signature.args[0], arguments[0], row)
-        )
+        i = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        return row_of(context, builder, signature.args[0], arguments[0], i, row)
+
+    return row(rows, i), generate
+
+
+@intrinsic
+def store(typing, rows, i, value):
+    """Overwrites row i, or its first part."""
+
+    def generate(context, builder, signature, arguments):
+        i = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        address = _address(context, builder, signature.args[0], arguments[0], i, value)
+        written = builder.store(arguments[2], address)
         written.align = 8
         return context.get_dummy_value()
 
-    return types.void(rows, i, lanes), generate
+    return types.void(rows, i, value), generate
 
 
 @intrinsic
@@ -168,8 +177,9 @@ def some(typing, value):
     """Whether any bit is set."""
 
     def generate(context, builder, signature, arguments):
-        words = builder.icmp_unsigned("!=", arguments[0], ir.Constant(_VECTOR, None))
-        return builder.icmp_unsigned("!=", builder.bitcast(words, ir.IntType(WIDTH)), ir.IntType(WIDTH)(0))
+        words = builder.icmp_unsigned("!=", arguments[0], ir.Constant(value.vector, None))
+        mask = ir.IntType(value.vector.count)
+        return builder.icmp_unsigned("!=", builder.bitcast(words, mask), mask(0))
 
     return types.boolean(value), generate
 
@@ -211,7 +221,7 @@ def logic(typing, a, b, c, table):
     def generate(context, builder, signature, arguments):
         return logic_of(builder, *arguments[:3], entries)
 
-    return lanes(a, b, c, table), generate
+    return a(a, b, c, table), generate
 
 
 _SPELLED = {
@@ -263,7 +273,7 @@ def _operator(symbol: Callable, instruction: str) -> None:
         def generate(context, builder, signature, arguments):
             return getattr(builder, instruction)(*arguments)
 
-        return lanes(a, b), generate
+        return a(a, b), generate
 
     @intrinsic
     def by_number(typing, a, b):
@@ -275,7 +285,7 @@ def _operator(symbol: Callable, instruction: str) -> None:
 
     @overload(symbol)
     def choose(a, b):
-        if a is lanes and b is lanes:
+        if isinstance(a, _Lanes) and a == b:
             return lambda a, b: of_lanes(a, b)
         if a is lanes and isinstance(b, types.Integer):
             return lambda a, b: by_number(a, b)

@@ -29,6 +29,7 @@ from .lanes import (
     WORDS,
     aligned,
     load,
+    load_row,
     logic,
     ones,
     part,
@@ -78,8 +79,8 @@ class ParallelWolff:
         self._rows = aligned((self._tiles.columns, self._n_sites + 1, WORDS))  # the last row is zero
         self._rows[:, :-1] = self._tiles.pack(spins)
         self._blocks = np.array_split(np.arange(self._tiles.columns), min(threads, self._tiles.columns))
-        shapes = ((self._n_sites + 1) * WIDTH,), ((self._bonds + GROUP) * WIDTH,), (SCRATCH, WORDS)
-        self._work = [tuple(map(aligned, shapes)) for _ in self._blocks]
+        heights = self._n_sites + 1, self._bonds + GROUP, SCRATCH
+        self._work = [tuple(aligned((n, WORDS)) for n in heights) for _ in self._blocks]
         self.set_beta(beta)
 
     def sweep(self, n: int) -> float:
@@ -260,22 +261,15 @@ def _mark_seeds(state, marked, scratch, n_sites, seeds):
         for k in range(4):
             bit = uint64(1) << uint64((turn + k) % 64)
             for w in range(WIDTH):
-                marked[int64(fraction(scratch[k, w]) * n_sites) * WIDTH + w] |= bit
+                marked[int64(fraction(scratch[k, w]) * n_sites), w] |= bit
     keep(state, s0, s1, s2, s3, counter)
 
 
 @bare
-def _flood_all(marked, bonds, before, there, bond, first, next_lines, dirty):
-    """:func:`_flood` for all parts of the rows."""
-    for p in range(PARTS):
-        _flood(part(marked, p), part(bonds, p), before, there, bond, first, next_lines, dirty)
-
-
-@inline
 def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
     """Marks all that is connected with what is marked. A line is dirty while it may mark anything new."""
     lines, line = len(dirty), (len(before) - 1) // len(dirty)
-    nothing = splat(uint64(0))
+    nothing = load_row(bonds, len(bonds) - 1)  # as there is no such bond
     dirty[:] = 1
     going = fresh_start = True  # what is marked from the start is news to its line
     while going:
@@ -289,14 +283,14 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
                 start, stop = at * line, (at + 1) * line
                 news, fresh, previous = nothing, nothing, nothing
                 for i in range(start, stop):
-                    old = load(marked, i)
-                    new = logic(old, previous, load(bonds, before[i]), OR_AND)
+                    old = load_row(marked, i)
+                    new = logic(old, previous, load_row(bonds, before[i]), OR_AND)
                     k = first[i]
-                    new = logic(new, load(marked, there[k]), load(bonds, bond[k]), OR_AND)
-                    new = logic(new, load(marked, there[k + 1]), load(bonds, bond[k + 1]), OR_AND)
+                    new = logic(new, load_row(marked, there[k]), load_row(bonds, bond[k]), OR_AND)
+                    new = logic(new, load_row(marked, there[k + 1]), load_row(bonds, bond[k + 1]), OR_AND)
                     k += 2
                     while k < first[i + 1]:
-                        new = logic(new, load(marked, there[k]), load(bonds, bond[k]), OR_AND)
+                        new = logic(new, load_row(marked, there[k]), load_row(bonds, bond[k]), OR_AND)
                         k += 1
                     fresh = new ^ old
                     news = news | fresh
@@ -307,8 +301,8 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
                 again = fresh  # the last site may have a neighbour at the other end
                 for back in range(2, line + 1):
                     i = stop - back
-                    old = load(marked, i)
-                    new = logic(old, previous, load(bonds, before[i + 1]), OR_AND)
+                    old = load_row(marked, i)
+                    new = logic(old, previous, load_row(bonds, before[i + 1]), OR_AND)
                     again = logic(again, new, old, OR_DIFFER)
                     store(marked, i, new)
                     previous = new
@@ -327,21 +321,23 @@ def _flip_clusters(
     low, high, signs, before, there, bond, first, next_lines, chance, tie, up,
 ):  # fmt: skip
     """Makes n clusters in every lane of a column; returns the flips of the last ones, in the lanes used."""
-    flips, n_sites = uint64(0), len(before) - 1
-    for p in range(PARTS):
-        own, stream, notes = part(rows, p), part(state, p), part(scratch, p)
-        for left in range(n, 0, -1):
-            _draw_bonds(own, stream, bonds, notes, size, low, high, signs, part(chance, p))
-            _mark_seeds(stream, marked, notes, n_sites, seeds)
-            _flood(marked, bonds, before, there, bond, first, next_lines, dirty)
+    flips, n_sites = uint64(0), len(marked) - 1
+    for left in range(n, 0, -1):
+        for p in range(PARTS):
+            own, stream, notes = part(rows, p), part(state, p), part(scratch, p)
+            _draw_bonds(own, stream, part(bonds, p), notes, size, low, high, signs, part(chance, p))
+            _mark_seeds(stream, part(marked, p), notes, n_sites, seeds)
+        _flood(marked, bonds, before, there, bond, first, next_lines, dirty)
+        for p in range(PARTS):
+            own, marks, notes = part(rows, p), part(marked, p), part(scratch, p)
             tied = splat(uint64(0))
             if len(tie):
-                tied = _tied(own, stream, marked, notes, size, n_sites, part(tie, p), up)
+                tied = _tied(own, part(state, p), marks, notes, size, n_sites, part(tie, p), up)
             for i in range(n_sites):
-                flip = logic(load(marked, i), tied, tied, AND_NOT)
+                flip = logic(load(marks, i), tied, tied, AND_NOT)
                 store(own, i, load(own, i) ^ flip)
             if left == 1:
-                flips += _counted(marked, n_sites, logic(load(part(used, p), 0), tied, tied, AND_NOT), notes)
+                flips += _counted(marks, n_sites, logic(load(part(used, p), 0), tied, tied, AND_NOT), notes)
     return int64(flips)
 
 

@@ -36,7 +36,7 @@ def flooded(lattice: Lattice, seeds: np.ndarray, active: np.ndarray) -> np.ndarr
     *_, before, there, bond, first, next_lines = parallel_wolff._graph(Ising(lattice))[0]
     marked = rows(np.arange(lattice.n_sites)[:, None] == seeds)
     dirty = np.empty(len(next_lines), dtype=np.uint8)
-    parallel_wolff._flood_all(marked, rows(active), before, there, bond, first, next_lines, dirty)
+    parallel_wolff._flood(marked, rows(active), before, there, bond, first, next_lines, dirty)
     return np.unpackbits(marked[:-1].view(np.uint8), axis=-1, bitorder="little").astype(bool)
 
 
