@@ -1,7 +1,7 @@
 """Shuffled minibatches of configurations, with the exact symmetries of the lattice as augmentation."""
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +10,15 @@ from torch import Tensor
 from .nn import private_seed
 
 SYMMETRIES = ("translation", "reflection", "transposition", "flip")
+
+
+class Stateful(Protocol):
+    """Where a step's batches come from: an endless iterator whose state a checkpoint can hold."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+    def __next__(self) -> Tensor: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Batches:

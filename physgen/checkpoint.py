@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from . import models
-from .batches import Batches
+from .batches import Stateful
 from .train import Step
 
 FORMAT, VERSION = "physgen-checkpoint", 1
@@ -40,7 +40,7 @@ class CheckpointError(ValueError):
     """The checkpoint is missing, damaged or of another model; the message names the folder and what to do."""
 
 
-def save(folder: str | Path, model: nn.Module, step: Step, batches: Batches, at: int) -> Path:
+def save(folder: str | Path, model: nn.Module, step: Step, batches: Stateful, at: int) -> Path:
     """Writes the checkpoint of step number ``at`` and removes older ones; returns its folder.
 
     Raises:
@@ -91,7 +91,7 @@ def save(folder: str | Path, model: nn.Module, step: Step, batches: Batches, at:
     return target
 
 
-def restore(folder: str | Path, model: nn.Module, step: Step, batches: Batches) -> int:
+def restore(folder: str | Path, model: nn.Module, step: Step, batches: Stateful) -> int:
     """Loads the last checkpoint into all three, and the random state into torch; returns the steps done."""
     manifest, files = _read(folder)
     if manifest["recipe"] != _recipe(model):

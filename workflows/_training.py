@@ -5,9 +5,10 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from cyclopts import Parameter
@@ -16,11 +17,21 @@ from torch import Tensor, nn
 from ising import Ising, store
 from ising.model import restore
 from physgen import checkpoint
-from physgen.batches import Batches
+from physgen.batches import Batches, Stateful
 from physgen.train import Step, decay, fit
 from workflows._common import betas_of, check_counts, pick_device, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.train")
+
+
+class Steps(Protocol):
+    """What :func:`train` asks of the options of a command."""
+
+    steps: int
+    every: int
+    out: Path
+    resume: bool
+    quiet: bool
 
 
 @Parameter(name="*")
@@ -144,7 +155,7 @@ def run(
     batches: Batches | None = None,
     steps: int | None = None,
 ) -> None:
-    """Trains, one JSON line and one checkpoint every ``config.every`` steps; resumes where asked.
+    """Trains on ``data``; see :func:`train`.
 
     Arguments:
         model, step, data, config: What is trained, how, on what.
@@ -152,21 +163,54 @@ def run(
         batches: In place of :func:`batches_of`.
         steps: In place of ``config.steps``, where that counts the steps of one stage of several.
     """
-    batches, steps = batches or batches_of(data, config), steps or config.steps
-    start = _start(model, step, batches, data, config)
+
+    def unseen() -> dict[str, float]:
+        return {} if validation is None else {"validation_loss": _mean(validation, data.validation)}
+
+    batches = batches or batches_of(data, config)
+    train(model, step, batches, config, _manifest(data, config), unseen, steps)
+    log.info("%s: %d steps done; next: physgen compare --help", config.out, steps or config.steps)
+
+
+def train(
+    model: nn.Module,
+    step: Step,
+    batches: Stateful,
+    config: Steps,
+    manifest: dict[str, Any],
+    measure: Callable[[], dict[str, float]] = dict,
+    steps: int | None = None,
+) -> None:
+    """Trains, one JSON line and one checkpoint every ``config.every`` steps; resumes where asked.
+
+    Arguments:
+        batches: An endless iterator of them, with a state.
+        manifest: What config.json holds; ``options`` are those of the command.
+        measure: Further values to record.
+        steps: In place of ``config.steps``.
+    """
+    steps = steps or config.steps
+    start = _start(model, step, batches, manifest, config)
+    with progress_bar(config.quiet) as bar, (config.out / "metrics.jsonl").open("a") as metrics, safe(config):
+        task = bar.add_task(config.out.name, total=steps, completed=start, note="")
+        for record in fit(step, batches, steps=steps, every=config.every, start=start):
+            values = dict(record.metrics) | measure()
+            line = {"step": record.step, "seconds": round(record.seconds, 3)} | values
+            metrics.write(json.dumps(line) + "\n")
+            metrics.flush()
+            checkpoint.save(config.out, model, step, batches, at=record.step)
+            note = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            bar.update(task, completed=record.step, note=note)
+    step.finish()
+    checkpoint.save(config.out, model, step, batches, at=steps)
+    write_json(config.out / "config.json", manifest | {"finished": True})
+
+
+@contextmanager
+def safe(config: Steps) -> Iterator[None]:
+    """Turns Ctrl-C into one that says what is safe and how to go on."""
     try:
-        with progress_bar(config.quiet) as bar, (config.out / "metrics.jsonl").open("a") as metrics:
-            task = bar.add_task(config.out.name, total=steps, completed=start, note="")
-            for record in fit(step, batches, steps=steps, every=config.every, start=start):
-                values = dict(record.metrics)
-                if validation is not None:
-                    values["validation_loss"] = _mean(validation, data.validation)
-                line = {"step": record.step, "seconds": round(record.seconds, 3)} | values
-                metrics.write(json.dumps(line) + "\n")
-                metrics.flush()
-                checkpoint.save(config.out, model, step, batches, at=record.step)
-                note = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-                bar.update(task, completed=record.step, note=note)
+        yield
     except KeyboardInterrupt:
         again = [word for word in sys.argv[1:] if word != "--resume"]
         saved = checkpoint.latest(config.out) is not None
@@ -174,10 +218,6 @@ def run(
         raise KeyboardInterrupt(
             f"{state}; continue with:\n  physgen {shlex.join(again + ['--resume'] * saved)}"
         ) from None
-    step.finish()
-    checkpoint.save(config.out, model, step, batches, at=steps)
-    write_json(config.out / "config.json", _manifest(data, config) | {"finished": True})
-    log.info("%s: %d steps done; next: physgen compare --help", config.out, steps)
 
 
 @torch.no_grad()
@@ -196,14 +236,14 @@ def _manifest(data: Data, config: Training) -> dict[str, Any]:
     }
 
 
-def _start(model: nn.Module, step: Step, batches: Batches, data: Data, config: Training) -> int:
+def _start(model: nn.Module, step: Step, batches: Stateful, manifest: dict[str, Any], config: Steps) -> int:
     """Steps already done: 0 in a new folder, the checkpoint's with --resume; anything else is refused."""
     path = config.out / "config.json"
     done = checkpoint.latest(config.out)
     if done is None and config.resume:
         raise ValueError(f"{config.out} holds no checkpoint to resume; leave out --resume, or check --out")
     if done is None:
-        write_json(path, _manifest(data, config))
+        write_json(path, manifest)
         (config.out / "metrics.jsonl").unlink(missing_ok=True)
         return 0
     if not config.resume:
