@@ -2,8 +2,8 @@ r"""The transverse-field Ising chain and its exact ground state.
 
 .. math:: H = -J \sum_i \sigma^z_i \sigma^z_{i+1} - h \sum_i \sigma^x_i
 
-on a ring of N sites, :math:`\sigma` Pauli matrices, h > 0: all off-diagonal elements are negative, so that the
-ground state is positive in the basis of :math:`\sigma^z`. It is critical at h = J.
+on a ring of N sites, :math:`\sigma` Pauli matrices, h > 0: all off-diagonal elements are negative, so that
+the ground state is positive in the basis of :math:`\sigma^z`. It is critical at h = J.
 """
 
 import math
@@ -15,9 +15,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from .spins import SpinMachine
+from .spins import MAX_ENUMERATED, SpinMachine, all_spins
 
 MAX_DIAGONALISED = 20
+
+__all__ = ["MAX_DIAGONALISED", "MAX_ENUMERATED", "Chain", "all_spins", "correlation"]
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,14 @@ class Chain:
 
     @property
     def unit(self) -> float:
-        """The energy scale, the larger of J and h."""
-        return max(self.J, self.h)
+        """The energy scale, J + h: a quarter of the cost of flipping one spin of any state at most."""
+        return self.J + self.h
 
     @property
     def exact_energy(self) -> float:
         r"""Ground state of free fermions with antiperiodic momenta, any N.
 
-        .. math:: E_0 = -\sum_{k} \sqrt{J^2 + h^2 - 2 J h \cos k}, \qquad k = (2m + 1)\pi/N,\ m = 0 \ldots N - 1
+        .. math:: E_0 = -\sum_{k} \sqrt{J^2 + h^2 - 2 J h \cos k}, \qquad k = (2m + 1)\pi/N
 
         References:
             | The one-dimensional Ising model with a transverse field (Pfeuty, 1970)
@@ -91,11 +93,11 @@ class Chain:
 
 
 def correlation(s: Tensor) -> Tensor:
-    r""":math:`\frac1N \sum_i s_i s_{i+r}` for r = 0 … N // 2: ``(n, N)`` to ``(n, N // 2 + 1)``.
+    r""":math:`\frac1N \sum_i s_i s_{i+r}` for r = 0 … N // 2: ``(*, N)`` to ``(*, N // 2 + 1)``.
 
     Example:
         >>> correlation(torch.tensor([[1.0, -1.0, 1.0, -1.0]])).tolist()
         [[1.0, -1.0, 1.0]]
     """
     spectrum = torch.fft.rfft(s, dim=-1).abs().square()
-    return torch.fft.irfft(spectrum, n=s.shape[-1], dim=-1)[:, : s.shape[-1] // 2 + 1] / s.shape[-1]
+    return torch.fft.irfft(spectrum, n=s.shape[-1], dim=-1)[..., : s.shape[-1] // 2 + 1] / s.shape[-1]

@@ -6,9 +6,9 @@ With :math:`O_k = \partial_k \log\Psi` and means over :math:`\Psi^2`,
     \partial_k E = 2\big(\langle E_L O_k \rangle - \langle E_L \rangle \langle O_k \rangle\big), \qquad
     S_{kl} = \langle O_k O_l \rangle - \langle O_k \rangle \langle O_l \rangle .
 
-Stochastic reconfiguration moves the parameters along :math:`-S^{-1} \partial E / 2`, one step of imaginary time
-within the trial functions, a natural gradient. Where the trial function is exact the local energy is constant:
-then every estimate of the energy is exact and every estimate of the gradient is zero.
+Stochastic reconfiguration moves the parameters along :math:`-S^{-1} \partial E / 2`, one step of imaginary
+time within the trial functions, a natural gradient. Where the trial function is exact the local energy is
+constant: then every estimate of the energy is exact and every estimate of the gradient is zero.
 
 References:
     | Green function Monte Carlo with stochastic reconfiguration (Sorella, 1998)
@@ -20,19 +20,21 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+FLOOR = 1e-3  # of the variance of a derivative; those of machines are of order 1 where they matter
+
 
 class Hamiltonian(Protocol):
     def local_energy(self, psi: Any, x: Tensor) -> Tensor: ...
 
 
 class Moments(NamedTuple):
-    """Of a set of walkers: energy, its variance, and the centred and weighted rows that gradients are made of.
+    r"""Of a set of walkers: the energy, and the centred and weighted rows that gradients are made of.
 
     Attributes:
         energy: Weighted mean of the local energy.
         variance: Of the local energy.
-        rows: :math:`\\sqrt{w}(O - \\langle O \\rangle)`, ``(n, parameters)``: S is ``rows.T @ rows``.
-        forces: :math:`\\sqrt{w}(E_L - \\langle E_L \\rangle)`, ``(n,)``: half the gradient is ``rows.T @ forces``.
+        rows: :math:`\sqrt{w}(O - \langle O \rangle)`, ``(n, parameters)``; ``rows.T @ rows`` is S.
+        forces: :math:`\sqrt{w}(E_L - \langle E_L \rangle)`, ``(n,)``; gradient: ``2 * rows.T @ forces``.
     """
 
     energy: Tensor
@@ -71,17 +73,19 @@ def natural_direction(found: Moments, shift: float = 1e-2, longest: float | None
     r""":math:`S^{-1} \partial E / 2`, regularised; ``(parameters,)``.
 
     Every parameter is measured in units of its own :math:`\sqrt{S_{kk}}`, so that S becomes a matrix of
-    correlations, to which ``shift`` is added on the diagonal: directions that noise can imitate are left alone,
-    whatever the units of a parameter are. Parameters that psi does not depend on stay as they are.
+    correlations, to which ``shift`` is added on the diagonal: directions that noise can imitate hardly move.
+    A part ``shift`` of the mean :math:`S_{kk}` and a floor are added to each before: a saturated hidden unit,
+    on which psi depends almost nowhere, would otherwise be sent to infinity.
 
     Arguments:
         found: Of walkers.
         shift: Relative, above 0.
-        longest: Largest distance :math:`\sqrt{\delta^T S \delta}` that psi may move, which for small distances
-            is the angle between the normalised wave functions; longer directions are shortened to it.
+        longest: Largest length :math:`\sqrt{\delta^T S \delta}`; longer directions are shortened to it. Times
+            the rate it is the angle between psi before and after, so it keeps the walkers of the one typical
+            of the other.
     """
     spread = found.rows.square().sum(0)
-    width = (spread + shift * spread.mean()).sqrt().clamp(min=1e-150)
+    width = (spread + shift * spread.mean() + FLOOR).sqrt()
     rows = found.rows / width
     S = rows.T @ rows
     S.diagonal().add_(shift)
@@ -94,14 +98,14 @@ def natural_direction(found: Moments, shift: float = 1e-2, longest: float | None
 class EnergyLoss:
     r"""Surrogate whose gradient is that of the energy, or the direction of stochastic reconfiguration.
 
-    Its value is the energy of the walkers. For :func:`physgen.train.gradient_step`: with ``natural``, ``SGD`` of
-    learning rate :math:`\eta` makes steps :math:`\eta` of imaginary time; without, take ``Adam``.
+    Its value is the energy of the walkers. For :func:`physgen.train.gradient_step`: with ``natural``, ``SGD``
+    of learning rate :math:`\eta` makes steps :math:`\eta` of imaginary time; without, take ``Adam``.
 
     Arguments:
         psi: The trial function.
         hamiltonian: For its local energy.
         natural: Stochastic reconfiguration; else the plain gradient.
-        enumerate: The batch holds every configuration once, and they are weighted by :math:`\Psi^2`: all means
+        enumerate: The batch holds every configuration once, each is weighted by :math:`\Psi^2`, and all means
             are exact.
         shift, longest: As in :func:`natural_direction`.
         clip: As in :func:`moments`; without effect where all is enumerated.
@@ -156,4 +160,4 @@ class EnergyLoss:
         """A scalar with the energy as its value and ``direction`` as its gradient."""
         parts = direction.split([p.numel() for p in self.parameters])
         slope = torch.stack([p.flatten() @ d for p, d in zip(self.parameters, parts, strict=True)]).sum()
-        return found.energy + slope - slope.detach(), {"variance": found.variance}
+        return found.energy + slope - slope.detach(), {"energy": found.energy, "variance": found.variance}

@@ -5,9 +5,9 @@ r"""The Gaussian-binary Boltzmann machine as a wave function of particles, and p
               \prod_j \Big(1 + e^{\theta_j}\Big), \qquad
     \theta_j = b_j + \frac{1}{\sigma^2} \sum_i x_i W_{ij}
 
-This is the machine's unnormalised marginal F(x) itself, not its square root: the density of the particles is
-:math:`F(x)^2`. It is positive and smooth, so it has no nodes (bosons, or two electrons in a singlet) and no cusp
-where two particles meet.
+This is the machine's unnormalised marginal F(x) itself, not its square root: the density of the particles
+is :math:`F(x)^2`. It is positive and smooth, so it has no nodes (bosons, or two electrons in a singlet) and
+no cusp where two particles meet.
 
 References:
     | Solving the quantum many-body problem with artificial neural networks (Carleo and Troyer, 2017)
@@ -31,9 +31,9 @@ class GaussianBinary(nn.Module):
         particles: P.
         dimensions: D; configurations are ``(*, P * D)``, the coordinates of one particle side by side.
         hidden: Hidden units H, at least 0.
-        width: Initial :math:`\sigma`, units of length. The trap's ground state is :math:`\omega^{-1/2}`.
+        width: Initial :math:`\sigma`, units of length; :math:`\omega^{-1/2}` suits a trap.
         spread: Standard deviation of the initial :math:`W_{ij}/\sigma` and :math:`a_i/\sigma`.
-        symmetric: Repeats each hidden unit for all P! orders of the particles, with one centre for all, so that
+        symmetric: Repeats each hidden unit for all P! orders of the particles, with one centre for all:
             :math:`\Psi` does not change when particles are exchanged. Without, it has no symmetry, and what
             symmetry the ground state has must be learned.
         learn_width: Whether :math:`\sigma` is a parameter.
@@ -128,7 +128,7 @@ class GaussianBinary(nn.Module):
 
     @torch.no_grad()
     def log_derivatives(self, x: Tensor) -> Tensor:
-        r""":math:`\partial \log\Psi / \partial\theta`, ``(n, parameters)`` in the order of ``parameters()``."""
+        r"""Of :math:`\log\Psi` by each parameter: ``(n, parameters)``, in the order of ``parameters()``."""
         centred, copies, theta = self._hidden(x)
         p, precision = torch.sigmoid(theta), torch.exp(-2 * self.log_width)
         by_a = precision * centred.reshape(len(x), -1, len(self.a)).sum(1)

@@ -4,8 +4,8 @@ r"""The Boltzmann machine as a wave function of spins, and its walkers.
     \Psi(s) = e^{\sum_i a_i s_i} \prod_j 2\cosh\theta_j, \qquad
     \theta_j = b_j + \sum_i W_{ij} s_i, \qquad s_i = \pm 1
 
-With real parameters :math:`\Psi > 0`: enough for Hamiltonians whose off-diagonal elements are all negative, as
-those of the transverse-field Ising model.
+With real parameters :math:`\Psi > 0`: enough for Hamiltonians whose off-diagonal elements are all negative,
+as those of the transverse-field Ising model.
 
 References:
     | Solving the quantum many-body problem with artificial neural networks (Carleo and Troyer, 2017)
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from ..nn import private_seed
 
@@ -109,7 +110,7 @@ class SpinMachine(nn.Module):
 
     @torch.no_grad()
     def log_derivatives(self, s: Tensor) -> Tensor:
-        r""":math:`\partial \log\Psi / \partial\theta`, ``(n, parameters)`` in the order of ``parameters()``."""
+        r"""Of :math:`\log\Psi` by each parameter: ``(n, parameters)``, in the order of ``parameters()``."""
         rows = max(1, ROWS // self.shifts.numel())
         return torch.cat([self._log_derivatives(part) for part in s.split(rows)])
 
@@ -126,10 +127,9 @@ class SpinMachine(nn.Module):
 class SpinWalkers:
     r"""An endless iterator of ``(n, N)`` spins drawn from :math:`\Psi^2` by Metropolis moves.
 
-    Each walker flips one spin of its own choice at a time. What is carried along is :math:`\sigma(\pm 2\theta)`,
-    updated and not recomputed by the formula of :meth:`SpinMachine.ratios`. Once per draw all spins may flip
-    together, or in an ordered phase walkers would keep for ever the sign of the magnetisation that they
-    started with.
+    Each walker flips one spin of its own choice at a time, with :math:`\sigma(\pm 2\theta)` updated by the
+    formula of :meth:`SpinMachine.ratios`. Once per draw a heat bath decides on flipping all spins, or in an
+    ordered phase walkers would keep for ever the sign of the magnetisation that they started with.
 
     Arguments:
         psi: The wave function; its parameters may change between two draws.
@@ -147,9 +147,7 @@ class SpinWalkers:
         (torch.Size([100, 6]), True)
     """
 
-    def __init__(
-        self, psi: SpinMachine, n: int = 1000, *, sweeps: int = 1, burn_in: int = 10, seed: int = 0
-    ):
+    def __init__(self, psi: SpinMachine, n: int = 1000, *, sweeps: int = 1, burn_in: int = 10, seed: int = 0):
         if min(n, sweeps) < 1:
             raise ValueError(f"at least one walker and one sweep per draw are needed, got {n} and {sweeps}")
         self.psi, self.sweeps, self.burn_in = psi, sweeps, burn_in
@@ -182,13 +180,13 @@ class SpinWalkers:
             down = torch.where(accept.unsqueeze(-1), new_down / factors, down)
             taken += float(accept.double().mean())
         self.acceptance = taken / flips
-        over = self._accept(2 * (self.psi.log_psi(-s) - self.psi.log_psi(s)) + math.log(0.5))
+        over = self._accept(logsigmoid(2 * (self.psi.log_psi(-s) - self.psi.log_psi(s))))
         self.x = torch.where(over.unsqueeze(-1), -s, s)
         return self.x
 
-    def _accept(self, log_ratio: Tensor) -> Tensor:
-        chance = torch.rand(len(log_ratio), generator=self.generator, dtype=torch.float64)
-        return chance.log() < log_ratio
+    def _accept(self, log_chance: Tensor) -> Tensor:
+        uniform = torch.rand(len(log_chance), generator=self.generator, dtype=torch.float64)
+        return uniform.log() < log_chance
 
     def state_dict(self) -> dict[str, Any]:
         return {"x": self.x, "generator": self.generator.get_state(), "burn_in": self.burn_in}
@@ -201,6 +199,33 @@ class SpinWalkers:
             )
         self.x, self.burn_in = state["x"], state["burn_in"]
         self.generator.set_state(state["generator"].cpu())
+
+
+class Enumeration:
+    """An endless iterator of all configurations, for exact means where they are few.
+
+    Example:
+        >>> next(Enumeration(4)).shape
+        torch.Size([16, 4])
+    """
+
+    def __init__(self, sites: int):
+        self.x = all_spins(sites)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        return self.x
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: every draw is the same."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Of another sampler is refused."""
+        if state:
+            raise ValueError("the saved state is that of walkers; resume with the sampler that it began with")
 
 
 def _table(W: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ class Trap:
     Arguments:
         particles, dimensions: P and D.
         omega: Frequency of the trap.
-        repulsion: Whether the particles repel each other by 1/r; needs at least two dimensions, since on a line
-            1/r has no finite mean unless the wave function vanishes where particles meet.
+        repulsion: Whether the particles repel each other by 1/r; needs at least two dimensions, since on a
+            line 1/r has no finite mean unless the wave function vanishes where particles meet.
 
     Example:
         >>> Trap(2, 2, omega=1.0, repulsion=True).exact_energy  # Taut (1993): exactly 3
@@ -93,26 +93,30 @@ class Trap:
         return torch.stack(self.parts(psi, x)).sum(0)
 
     def tamed(self, psi: ParticleFunction, x: Tensor) -> Tensor:
-        r"""What to add to the local energy to keep its mean and lose the 1/r of particles that meet.
+        r"""A local energy with the same mean and without the 1/r of particles that meet, for smooth psi.
 
-        .. math::
-            -\frac{1}{2(D-1)} \sum_{p<q} \big(\nabla^2 r_{pq} + 2\, \nabla r_{pq} \cdot \nabla \log\Psi\big)
-            = -\sum_{p<q} \Big(\frac{1}{r_{pq}} + \ldots\Big)
+        With :math:`f = \sum_{p<q} \ell (1 - e^{-r_{pq}/\ell})` and any :math:`\Psi` the mean of
 
-        Its mean in :math:`\Psi^2` is that of a divergence, zero, for every :math:`\Psi`. Without a cusp the local
-        energy has an infinite variance in two dimensions (that of 1/r diverges as a logarithm), so that its
-        error bar means nothing; with this added it is finite. For the energy only: the gradient with respect
-        to parameters needs the plain local energy.
+        .. math:: \nabla^2 f + 2\, \nabla f \cdot \nabla \log\Psi = \Psi^{-2}\, \nabla \cdot (\Psi^2 \nabla f)
+
+        is zero, and it goes as :math:`2(D - 1)/r_{pq}` where two particles meet; it is subtracted with the
+        factor :math:`1/2(D - 1)`. Without a cusp the variance of the plain local energy is infinite in two
+        dimensions (a logarithm), so that its error bar means little; this one's is finite. With the right
+        cusp none of this is needed. For the energy only: gradients by parameters need the plain one.
 
         References:
             | Zero-variance principle for Monte Carlo algorithms (Assaraf and Caffarel, 1999)
         """
+        plain = self.local_energy(psi, x)
         if not self.repulsion:
-            return x.new_zeros(len(x))
+            return plain
         gradient, _ = psi.derivatives(x)
         apart, r = pairs(x, self.dimensions)
-        along = (spread(apart / r.unsqueeze(-1), x) * gradient).sum(-1)
-        return -r.reciprocal().sum(-1) - along / (self.dimensions - 1)
+        reach = self.omega**-0.5
+        slope = torch.exp(-r / reach)
+        bend = ((self.dimensions - 1) / r - 1 / reach) * slope
+        along = (spread((slope / r).unsqueeze(-1) * apart, x) * gradient).sum(-1)
+        return plain - (bend.sum(-1) + along) / (self.dimensions - 1)
 
 
 def two_particle_energy(dimensions: int, omega: float) -> float:
@@ -121,7 +125,9 @@ def two_particle_energy(dimensions: int, omega: float) -> float:
     Centre of mass and distance separate. With :math:`\rho = r\sqrt\omega` the relative motion is
     :math:`y(\rho) e^{-\rho^2/4}`,
 
-    .. math:: y'' + \Big(\frac{D-1}{\rho} - \rho\Big) y' + \Big(\epsilon - \frac D2 - \frac{\omega^{-1/2}}{\rho}\Big) y = 0,
+    .. math::
+        y'' + \Big(\frac{D-1}{\rho} - \rho\Big) y'
+        + \Big(\epsilon - \frac D2 - \frac{\omega^{-1/2}}{\rho}\Big) y = 0,
 
     a power series whose sign far out tells whether :math:`\epsilon` is above or below the lowest eigenvalue;
     :math:`E = \omega(\epsilon + D/2)`. For some frequencies the series ends (Taut, 1993): E = 3 at
@@ -133,7 +139,9 @@ def two_particle_energy(dimensions: int, omega: float) -> float:
     """
     D, charge = dimensions, omega**-0.5
     if D < 2 or not omega > 1e-4:
-        raise ValueError(f"two repelling particles need dimensions >= 2 and omega > 1e-4, got {D} and {omega}")
+        raise ValueError(
+            f"two repelling particles need dimensions >= 2 and omega > 1e-4, got {D} and {omega}"
+        )
     nearest = (2 * charge) ** (1 / 3)  # where the potential is lowest
     far = 8 + 2 * nearest
 

@@ -73,8 +73,8 @@ class Walkers:
         seed: Of the private generator.
 
     Attributes:
-        adapting: While true, the step follows the acceptance, which keeps no law exactly; set it to False after
-            burn-in, before a draw is averaged.
+        adapting: While true, the step follows the acceptance, which keeps no law exactly; set it to False
+            before draws are averaged.
         acceptance: Accepted share of the last draw's moves.
 
     Example:

@@ -167,6 +167,32 @@ def test_binning_rises_to_the_plateau():
     assert plateau.tau == pytest.approx(9.5, rel=0.4)
 
 
+@pytest.mark.parametrize(
+    ("a", "chains", "n"), [(0.0, 1, 1_000), (0.5, 4, 512), (0.9, 1, 8_192), (0.9, 200, 40), (0.5, 1, 1_500)]
+)
+def test_blocking_covers(a, chains, n):
+    assert_honest([stats.blocking(ar1(a, chains, n, seed)) for seed in range(400)], exact=0.0)
+
+
+def test_blocking_without_its_test_does_not_cover():
+    """Negative control: a threshold that lets the first level pass gives the naive error."""
+    first = [stats.blocking(ar1(0.9, 1, 8_192, seed), confidence=1.0) for seed in range(400)]
+    with pytest.raises(AssertionError, match="one sigma covers"):
+        assert_honest(first, 0.0)
+
+
+def test_blocking_falls_back_to_whole_chains_or_warns():
+    """Chains stuck in different places: no level passes."""
+    stuck = ar1(0.0, 32, 64) + np.random.default_rng(1).normal(size=(32, 1))
+    between = stuck.mean(1).std(ddof=1) / math.sqrt(32)
+    assert stats.blocking(stuck).error == pytest.approx(between)
+    with pytest.warns(ChainTooShort, match="more chains"):
+        stats.blocking(ar1(0.99, 1, 256))
+    assert stats.blocking(np.full((2, 8), 0.3)) == Estimate(pytest.approx(0.3), 0.0)
+    single = np.arange(30.0)[:, None]
+    assert stats.blocking(single).error == pytest.approx(single.std(ddof=1) / math.sqrt(30))
+
+
 def test_constant_series_have_no_error():
     constant = np.full((4, 100), 0.1)
     assert (stats.tau_int(constant), stats.mean(constant).error) == (0.5, 0.0)

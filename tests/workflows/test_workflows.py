@@ -55,6 +55,7 @@ def test_other(name, data, trained, tmp_path, capsys):
         "density_of_states": {"out": tmp_path / "g.csv"},
         "sweep": {"out": tmp_path / "sweep"},
         "spin_glass": {"out": tmp_path},
+        "rbm_wavefunction": {"out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -88,6 +89,11 @@ def test_other(name, data, trained, tmp_path, capsys):
         case "spin_glass":
             assert len(json.loads((tmp_path / "results.json").read_text())["temperatures"]) == 3
             assert (tmp_path / "spin_glass.png").read_bytes().startswith(b"\x89PNG")
+        case "rbm_wavefunction":
+            found = json.loads((tmp_path / "results.json").read_text())
+            assert found["exact"] == 3.0
+            assert 2.9 < found["energy"]["mean"] < 3.6
+            assert (tmp_path / "wavefunction.png").read_bytes().startswith(b"\x89PNG")
         case "demo":
             page = (tmp_path / "report.html").read_text()
             for model in ("MADE", "RBM", "VAE", "DCGAN", "Monte Carlo, half vs half"):
