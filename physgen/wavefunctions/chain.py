@@ -49,7 +49,7 @@ class Chain:
 
     @property
     def unit(self) -> float:
-        """The energy scale, J + h: a quarter of the cost of flipping one spin of any state at most."""
+        """The energy scale, J + h."""
         return self.J + self.h
 
     @property

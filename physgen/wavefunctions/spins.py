@@ -151,7 +151,7 @@ class SpinWalkers:
         if min(n, sweeps) < 1:
             raise ValueError(f"at least one walker and one sweep per draw are needed, got {n} and {sweeps}")
         self.psi, self.sweeps, self.burn_in = psi, sweeps, burn_in
-        self.generator = torch.Generator().manual_seed(private_seed(seed, 7))
+        self.generator = torch.Generator().manual_seed(private_seed(seed, 41))
         up = torch.rand(n, psi.sites, generator=self.generator, dtype=torch.float64) < 0.5
         self.x = 2.0 * up.double() - 1
         self.acceptance = math.nan

@@ -28,7 +28,7 @@ class Sampled(ParticleFunction, Protocol):
 
 
 class Point(NamedTuple):
-    """Where walkers are: ``(n, M)``, the logarithm of psi there ``(n,)`` and its gradient ``(n, M)``."""
+    """Where walkers are, ``(n, M)``, log psi there ``(n,)``, and its gradient ``(n, M)`` for ``langevin``."""
 
     x: Tensor
     log_psi: Tensor
@@ -47,9 +47,8 @@ def metropolis(psi: Sampled, at: Point, step: float, generator: torch.Generator)
 
 def langevin(psi: Sampled, at: Point, step: float, generator: torch.Generator) -> tuple[Point, Tensor]:
     """A proposal, and the logarithm ``(n,)`` of the ratio by which it is accepted; ``step`` is a time."""
-    drift = psi.derivatives(at.x)[0] if at.drift is None else at.drift
     noise = torch.randn(at.x.shape, generator=generator, dtype=at.x.dtype)
-    y = at.x + step * drift + math.sqrt(step) * noise
+    y = at.x + step * at.drift + math.sqrt(step) * noise
     new = Point(y, psi.log_psi(y), psi.derivatives(y)[0])
     back = (at.x - y - step * new.drift).square().sum(-1) / (2 * step)
     return new, 2 * (new.log_psi - at.log_psi) - back + noise.square().sum(-1) / 2
@@ -101,7 +100,7 @@ class Walkers:
         if min(n, moves) < 1:
             raise ValueError(f"at least one walker and one move per draw are needed, got {n} and {moves}")
         self.psi, self.move, self.moves, self.burn_in = psi, move, moves, burn_in
-        self.generator = torch.Generator().manual_seed(private_seed(seed, 6))
+        self.generator = torch.Generator().manual_seed(private_seed(seed, 40))
         self.x = spread * torch.randn(n, coordinates, generator=self.generator, dtype=torch.float64)
         self.step = 0.5 * spread ** (2 if move == "langevin" else 1)
         self.adapting, self.acceptance = True, math.nan
@@ -119,7 +118,8 @@ class Walkers:
         return self.x
 
     def _advance(self, moves: int) -> None:
-        point, taken = Point(self.x, self.psi.log_psi(self.x), None), 0.0
+        drift = self.psi.derivatives(self.x)[0] if self.move == "langevin" else None
+        point, taken = Point(self.x, self.psi.log_psi(self.x), drift), 0.0
         for _ in range(moves):
             point, accepted = self._moved(point)
             taken += accepted
@@ -131,15 +131,11 @@ class Walkers:
         new, log_ratio = MOVES[self.move](self.psi, point, self.step, self.generator)
         chance = torch.rand(len(self.x), generator=self.generator, dtype=torch.float64)
         accept = chance.log() < log_ratio
-        drift = new.drift
-        if drift is not None and point.drift is not None:
-            drift = torch.where(accept.unsqueeze(-1), drift, point.drift)
-        elif drift is not None:
-            drift = None
+        moved = accept.unsqueeze(-1)
         kept = Point(
-            torch.where(accept.unsqueeze(-1), new.x, point.x),
+            torch.where(moved, new.x, point.x),
             torch.where(accept, new.log_psi, point.log_psi),
-            drift,
+            None if new.drift is None else torch.where(moved, new.drift, point.drift),
         )
         return kept, float(accept.double().mean())
 

@@ -81,9 +81,9 @@ def test_training_finds_the_ideal_gas_from_a_random_start():
     trap = Trap(2, 2, omega=0.7)
     loss = EnergyLoss(psi, trap, longest=0.3, shift=1e-3)
     step = gradient_step(loss, torch.optim.SGD(psi.parameters(), lr=0.5 / 0.7))
-    record = fit(step, Walkers(psi, 4, 200, moves=3, seed=2), steps=150)
-    assert abs(record.metrics["energy"] - 1.4) < 1e-6
-    assert record.metrics["variance"] < 1e-6
+    record = fit(step, Walkers(psi, 4, 200, moves=3, seed=2), steps=60)
+    assert record.metrics["variance"] < 1e-7
+    assert abs(record.metrics["energy"] - 1.4) < 1e-5  # 4.5 sigma of 200 walkers
 
 
 def test_two_repelling_particles():
