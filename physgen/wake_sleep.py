@@ -8,6 +8,7 @@ probability of a unit and x its state every update is a delta rule, :math:`\Delt
 References:
     | The Wake-Sleep Algorithm for Unsupervised Neural Networks (Hinton, Dayan, Frey and Neal, 1995)
     | A Fast Learning Algorithm for Deep Belief Nets (Hinton, Osindero and Teh, 2006), appendix B
+    | Classification using Discriminative Restricted Boltzmann Machines (Larochelle and Bengio, 2008)
 """
 
 import torch
@@ -33,6 +34,8 @@ class UpDown:
     Arguments:
         dbn: A net with two layers or more in use.
         k: Gibbs updates of the top machine; Hinton raised them from 3 to 10.
+        label_weight: Adds this times :math:`-\log p(y | h_{d-1})` of labelled rows, from which the top
+            machine alone learns: to the likelihood a label is one coordinate of hundreds (hybrid learning).
         seed: Of the private generator.
 
     Example:
@@ -43,12 +46,12 @@ class UpDown:
         ['contrast', 'sleep', 'wake']
     """
 
-    def __init__(self, dbn: DBN, k: int = 3, *, seed: int = 0):
+    def __init__(self, dbn: DBN, k: int = 3, *, label_weight: float = 0.0, seed: int = 0):
         if int(dbn.depth) < 2 or k < 1:
             raise ValueError(
                 f"up-down learning needs two layers in use and k >= 1, got {int(dbn.depth)} and k = {k}"
             )
-        self.dbn, self.k = dbn, k
+        self.dbn, self.k, self.label_weight = dbn, k, label_weight
         self.generator = torch.Generator(next(dbn.parameters()).device).manual_seed(private_seed(seed, 22))
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Metrics]:
@@ -62,6 +65,9 @@ class UpDown:
             "contrast": contrast(self.dbn.top.distribution(), v, chains),
             "sleep": -self.dbn.log_recognise(dream).mean(),
         }
+        if self.label_weight and y is not None:
+            log_p = self.dbn.scores(layers[-1]).log_softmax(-1)[y > 0].mean()
+            parts["label"] = -self.label_weight * log_p
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
     def state_dict(self) -> dict[str, Tensor]:

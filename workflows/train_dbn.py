@@ -70,11 +70,13 @@ class Config(_training.Training):
     """Persistent chains of --trainer pcd."""
     steps: int = 1000
     """Gradient steps per layer."""
-    updown: int = 2000
+    updown: int = 1000
     """Gradient steps of the up-down algorithm."""
     updown_k: int = 3
     """Gibbs updates of the top machine in up-down steps."""
-    updown_lr: float = 0.05
+    label_weight: float = 3.0
+    """Weight of the conditional likelihood of labels in up-down steps; 0 learns the joint law only."""
+    updown_lr: float = 0.02
     """Learning rate of up-down at the start."""
     finetune: int = 300
     """Gradient steps of back-propagation, where there are labels."""
@@ -187,7 +189,9 @@ class Work:
         return self.step(Layerwise(self.dbn, loss, upwards), machine, self.config.lr, self.config.steps)
 
     def updown_step(self) -> Step:
-        loss = UpDown(self.dbn, self.config.updown_k, seed=self.config.seed)
+        loss = UpDown(
+            self.dbn, self.config.updown_k, label_weight=self.config.label_weight, seed=self.config.seed
+        )
         return self.step(loss, self.dbn, self.config.updown_lr, self.config.updown)
 
     def finetune_step(self) -> Step:
