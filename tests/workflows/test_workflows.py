@@ -56,6 +56,8 @@ def test_other(name, data, trained, tmp_path, capsys):
         "sweep": {"out": tmp_path / "sweep"},
         "spin_glass": {"out": tmp_path},
         "rbm_wavefunction": {"out": tmp_path},
+        "gaussian_rbm": {"out": tmp_path},
+        "torlai_melko": {"out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -86,6 +88,20 @@ def test_other(name, data, trained, tmp_path, capsys):
             assert "MADE" in (tmp_path / "report.html").read_text()
         case "sweep":
             assert store.betas(tmp_path / "sweep" / "square-L4.h5") == [0.3, 0.4]
+        case "gaussian_rbm":
+            kl = json.loads((tmp_path / "results.json").read_text())["free"]["kl_from_the_free_field"]
+            assert 0 < kl["8"] < kl["1"]
+            assert all((tmp_path / f"{figure}.png").exists() for figure in ("mixture", "phi4", "free"))
+        case "torlai_melko":
+            cells = json.loads((tmp_path / "results.json").read_text())["cells"]
+            assert [(cell["temperature"], cell["hidden"]) for cell in cells] == [
+                (2, 1),
+                (2, 2),
+                (3, 1),
+                (3, 2),
+            ]
+            assert len(list((tmp_path / "cells").iterdir())) == 4
+            assert (tmp_path / "hidden.png").exists()
         case "spin_glass":
             assert len(json.loads((tmp_path / "results.json").read_text())["temperatures"]) == 3
             assert (tmp_path / "spin_glass.png").read_bytes().startswith(b"\x89PNG")
