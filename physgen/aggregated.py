@@ -12,6 +12,8 @@ References:
     | Information Theoretical Analysis of Multivariate Correlation (Watanabe, 1960)
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def log_prob(probabilities: Tensor, h: Tensor) -> Tensor:
     fields = probabilities.logit()
     none = torch.zeros_like(fields)
     log_given = h @ fields.T - Bernoulli(fields.shape[-1]).log_sum(none, fields)
-    return log_given.logsumexp(-1) - torch.tensor(len(fields)).log()
+    return log_given.logsumexp(-1) - math.log(len(fields))
 
 
 def factorial_log_prob(probabilities: Tensor, h: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def test_rows_are_drawn_anew_and_repeat():
     with pytest.raises(ValueError, match="saved ones"):
         Rows(grey + 0.01, 20, seed=3).load_state_dict(one.state_dict())
     with pytest.raises(ValueError, match="from 0 to 1"):
-        Rows(2 * grey, 20, drawn=5)
+        Rows(5 * grey, 20, drawn=5)
 
 
 def test_logistic_regression_is_at_the_minimum_and_wilson_covers():

@@ -120,13 +120,13 @@ def test_the_bound_rises_when_the_added_layer_learns(kind):
     dbn.add_layer(x)
     assert float(bound().detach()) == pytest.approx(before, abs=1e-10)
     optimiser, seen = torch.optim.SGD(dbn.machines[1].parameters(), 0.2), [before]
-    for _ in range(25):
+    for _ in range(12):
         optimiser.zero_grad()
         (-bound()).backward()
         optimiser.step()
         seen.append(float(bound().detach()))
     assert all(b > a for a, b in itertools.pairwise(seen))
-    assert float((dbn.log_prob_enumerated(x) * share).sum()) >= seen[-1] > before + 0.003
+    assert float((dbn.log_prob_enumerated(x) * share).sum()) >= seen[-1] > before + 0.002
 
 
 def test_generation_uses_no_recognition_weights():
@@ -172,13 +172,14 @@ def test_draws_given_a_class_follow_the_conditional_law():
     assert ((grey.abs() < 1) & (grey != 0)).all()
 
 
-def test_log_z_is_found_again_when_the_top_machine_changes():
+def test_log_z_is_found_again_when_the_top_machine_changes(monkeypatch):
     dbn = net()
     first = dbn.log_partition()
     assert first is dbn.log_partition()
     with torch.no_grad():
         dbn.top.W[0, 0] += 1
     assert dbn.log_partition().mean != first.mean
+    monkeypatch.setattr("physgen.models.dbn.ANNEALING_STEPS", 50)
     large = DBN((5, 5), (24, 24))
     large.add_layer(torch.ones(30, 25))
     assert large.log_partition().error > 0

@@ -35,6 +35,7 @@ def records(folder):
 @pytest.mark.parametrize("trainer", ["cd", "pcd"])
 def test_stop_and_resume_give_the_same_bits_in_every_stage(phases, tmp_path, monkeypatch, trainer):
     """Ctrl-C at one checkpoint of each stage, before it is written: what was done since is done again."""
+    monkeypatch.setattr(train_dbn._dbn_plots, "draw", lambda *_: None)
     options = SMALL | {"data": phases, "trainer": trainer, "chains": 8}
     train_dbn.main(config=train_dbn.Config(**options, out=tmp_path / "whole"))
     save, interrupts = checkpoint.save, {4, 8, 10}
@@ -61,12 +62,13 @@ def test_stop_and_resume_give_the_same_bits_in_every_stage(phases, tmp_path, mon
 
 
 def test_phases_are_told_apart_and_comparison_leaves_them_out(phases, tmp_path, capsys):
-    """T = 1.5 and 3.5 differ in |m| so much that a trained net errs on few of 80 unseen configurations."""
-    options = SMALL | {"steps": 40, "updown": 20, "finetune": 40, "every": 100, "lr": 0.05}
+    """T = 1.5 and 3.5: few errors on 80 unseen configurations, where chance makes 40 and this seed 10."""
+    options = SMALL | {"steps": 100, "updown": 50, "finetune": 100, "every": 1000, "lr": 0.2}
+    options["finetune_lr"] = 0.03
     train_dbn.main(config=train_dbn.Config(**options, data=phases, out=tmp_path / "phases"))
     shown = capsys.readouterr().out
     test = json.loads((tmp_path / "phases" / "results.json").read_text())["test"]
-    assert test["DBN after fine-tuning"]["wrong"] <= 24
+    assert test["DBN after fine-tuning"]["wrong"] <= 20
     assert "640 for train, 80 for validation, 80 for test" in shown
     assert all(name in shown for name in ("logistic regression, RBM features", "fine-tuning cost"))
     for figure in ("bound", "phases_updown", "confusion_finetuning", "samples_updown"):
@@ -77,7 +79,8 @@ def test_phases_are_told_apart_and_comparison_leaves_them_out(phases, tmp_path, 
         )
 
 
-def test_digits_from_files(tmp_path):
+def test_digits_from_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_dbn._dbn_plots, "draw", lambda *_: None)
     random = np.random.default_rng(0)
     for name, n in (("train", 80), ("t10k", 20)):
         images, labels = random.integers(0, 256, (n, 28, 28)), np.arange(n) % 10
