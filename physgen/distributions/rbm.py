@@ -16,6 +16,7 @@ from pyro.distributions import Categorical, TorchDistribution, constraints
 from torch import Size, Tensor
 
 from .layer import MAX_STATES, Layer, all_states, count
+from .lookup import product
 from .spin import Shape
 from .units import Units
 
@@ -128,11 +129,11 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def hidden_field(self, v: Tensor) -> Tensor:
         """Field of every hidden coordinate: ``(*, D)`` to ``(*, H)``."""
-        return self.hidden_bias + self._hidden_shift(v)
+        return _times(self.visible_units.coupled(v), self.weight, self.hidden_bias)
 
     def visible_field(self, h: Tensor) -> Tensor:
         """Field of every visible coordinate: ``(*, H)`` to ``(*, D)``."""
-        return self.loc + self._visible_shift(h)
+        return _times(self.hidden_units.coupled(h), self.weight.mT, self.loc)
 
     def log_partition(self) -> Tensor:
         r""":math:`\log Z`, batch shaped: the one given, or the exact sum over the smaller layer.
@@ -306,8 +307,11 @@ class RestrictedBoltzmann(TorchDistribution):
         return self.visible_units.log_sum(self.loc, self._visible_shift(h)) - own
 
 
-def _times(rows: Tensor, matrix: Tensor) -> Tensor:
-    """``(*, A)`` rows by ``(*batch, A, B)``; axes of the batch that share one matrix need no copies of it."""
+def _times(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``(*, A)`` rows by ``(*batch, A, B)``, plus a bias; axes that share one matrix need no copies of it."""
     while matrix.dim() > 2 and matrix.stride(0) == 0:
         matrix = matrix[0]
-    return rows @ matrix if matrix.dim() == 2 else (rows.unsqueeze(-2) @ matrix).squeeze(-2)
+    if matrix.dim() == 2 and (bias is None or bias.dim() == 1):
+        return product(rows, matrix, bias)
+    each = product(rows, matrix) if matrix.dim() == 2 else (rows.unsqueeze(-2) @ matrix).squeeze(-2)
+    return each if bias is None else each + bias

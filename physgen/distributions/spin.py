@@ -5,6 +5,8 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 from torch.nn.functional import logsigmoid
 
+from .fused import draw_binary
+
 Shape = Size | list[int] | tuple[int, ...]
 
 
@@ -74,12 +76,6 @@ class Spin(TorchDistribution):
         return values.expand((2,) + self.batch_shape) if expand else values
 
 
-def below(probability: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Ones with the given probability, else zeros; a compare in place beats torch.bernoulli five times."""
-    u = torch.rand(probability.shape, generator=generator, dtype=probability.dtype, device=probability.device)
-    return u.lt_(probability)
-
-
 def draw_spins(field: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """One ±1 draw per field, of the same shape; from torch's own generator where none is given.
 
@@ -87,4 +83,4 @@ def draw_spins(field: Tensor, generator: torch.Generator | None = None) -> Tenso
         >>> draw_spins(torch.tensor([-50.0, 50.0]))
         tensor([-1.,  1.])
     """
-    return below((2 * field).sigmoid(), generator).mul_(2).sub_(1)
+    return draw_binary(field, generator, slope=2.0, low=-1.0)

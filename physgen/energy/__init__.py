@@ -24,16 +24,22 @@ instead.
 
 from .chains import ContrastiveDivergence, FastPCD, PersistentCD
 from .exact import ExactLikelihood
+from .health import ChainHealth, free_energy_gap, pseudo_likelihood
 from .moments import Machine
+from .penalties import Penalised
 from .tempered import TemperedPCD
 from .trajectory import TrajectoryPCD
 
 __all__ = [
+    "ChainHealth",
     "ContrastiveDivergence",
     "ExactLikelihood",
     "FastPCD",
     "Machine",
+    "Penalised",
     "PersistentCD",
     "TemperedPCD",
     "TrajectoryPCD",
+    "free_energy_gap",
+    "pseudo_likelihood",
 ]

@@ -12,6 +12,7 @@ negative log-likelihood is minus the difference of three means between data and 
 They multiply the plain parameters, so the chain rule finds the gradient of those they are made of.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distributions import RestrictedBoltzmann
+from ..distributions.lookup import product
 
 
 class Machine(Protocol):
@@ -49,7 +51,7 @@ def moments(law: RestrictedBoltzmann, v: Tensor, field: Tensor | None = None) ->
     field = law.hidden_field(v) if field is None else field
     hidden = law.hidden_units
     t_v, t_h = law.visible_units.coupled(v), hidden.coupled(hidden.mean(field))
-    return Moments(t_v.mT @ t_h / len(v), t_v.mean(0), t_h.mean(0))
+    return Moments(product(t_v.mT, t_h) / len(v), t_v.mean(0), t_h.mean(0))
 
 
 def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None) -> Tensor:
@@ -69,6 +71,7 @@ def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tens
         >>> torch.allclose(rbm.W.grad, torch.autograd.grad(exact, rbm.W)[0], atol=1e-6)
         True
     """
+    check_bounded(law, data, chains)
     if learns_units(law):
         return law.free_energy(data).mean() - law.free_energy(chains).mean()
     return surrogate(law, moments(law, data, field), moments(law, chains))
@@ -85,6 +88,18 @@ def learns_units(law: RestrictedBoltzmann) -> bool:
     """Whether a layer has parameters of its own that are to be trained."""
     layers = law.visible_units, law.hidden_units
     return any(layer.stiffness(law.weight).requires_grad for layer in layers)
+
+
+def check_bounded(law: RestrictedBoltzmann, data: Tensor, chains: Tensor) -> None:
+    """Stops training where chains of unbounded units run away from the data."""
+    if law.visible_units.n_states < math.inf:
+        return
+    here, there = (float(x.square().mean().sqrt()) for x in (chains, data))
+    if not here < 100 * max(there, 1e-6):
+        raise FloatingPointError(
+            f"the chains have run away: root mean square {here:.3g}, that of the data is {there:.3g}; "
+            "resume from the last checkpoint with a lower learning rate"
+        )
 
 
 def rows_of(law: RestrictedBoltzmann, data: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.nn.functional import softplus as torch_softplus
 
-from ..spin import below, draw_spins
+from ..fused import draw_binary
+from ..spin import draw_spins
 from .base import Units, kind
 
 
@@ -36,7 +37,7 @@ class Bernoulli(Units):
         return field.sigmoid() * (-field).sigmoid()
 
     def draw(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return below(field.sigmoid(), generator)
+        return draw_binary(field, generator)
 
 
 @kind
@@ -141,4 +142,4 @@ class Binomial(Units):
         return self.trials * field.sigmoid() * (-field).sigmoid()
 
     def draw(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return below(field.sigmoid().unsqueeze(-1).expand(*field.shape, self.trials), generator).sum(-1)
+        return draw_binary(field.unsqueeze(-1).expand(*field.shape, self.trials), generator).sum(-1)

@@ -1,0 +1,47 @@
+"""What compiled kernels share: compiler settings, and vectors of eight numbers, which numba cannot name.
+
+LLVM maps them to the registers that there are: one with AVX, two with SSE or NEON.
+"""
+
+from collections.abc import Callable
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+LANES = 8
+WORD, INDEX, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
+VECTOR = ir.VectorType(FLOAT, LANES)
+
+
+def jit(function: Callable) -> Callable:
+    """Compiles a loop that allocates nothing, without the interpreter lock; keeps the code where it can."""
+    options = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no folder to cache in
+        return numba.njit(**options)(function)
+
+
+def place(builder: ir.IRBuilder, array: ir.Value, index: ir.Value, more: int = 0) -> ir.Value:
+    """Pointer to the eight numbers from ``index + more`` of a flat array."""
+    data = builder.extract_value(array, 4)  # numba's array structure: two counts, two sizes, the data
+    return builder.bitcast(builder.gep(data, [builder.add(index, INDEX(more))]), VECTOR.as_pointer())
+
+
+def eight(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+    """A vector of eight equal numbers."""
+    nothing = ir.Constant(VECTOR, ir.Undefined)
+    first = builder.insert_element(nothing, number, WORD(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES))
+
+
+@intrinsic
+def as_float(typing, bits):  # noqa: ARG001
+    """The float32 with these 32 bits."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.bitcast(arguments[0], FLOAT)
+
+    return types.float32(types.int32), generate

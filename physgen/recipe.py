@@ -1,0 +1,63 @@
+r"""How to train a restricted Boltzmann machine when nobody has tuned it: one function of its size.
+
+Measured to learn Ising models of 4 x 4 to 8 x 8 spins above, at and below the critical temperature with the
+same settings (``python -m workflows.benchmarks.rbm_quality``). What is in it, and why:
+
+- centred parameters, biases that start at the means of the data;
+- persistent chains, which give the gradient of the likelihood as long as the machine changes slowly;
+- steps of equal size for all parameters (Adam without momentum: persistent chains answer late, and momentum
+  would make chains and weights swing around each other), of size :math:`0.08 / \sqrt N` for N visible
+  units, as N weights of a hidden unit act together;
+- a rate that falls as a half cosine, so that chains catch up and noise dies out, and the average of the
+  parameters over the last part (Polyak and Juditsky, 1992).
+"""
+
+import torch
+from torch import Tensor
+
+from .energy import PersistentCD
+from .models.rbm import RBM
+from .train import GradientStep, Loss, decay
+
+
+def rbm_step(
+    rbm: RBM,
+    data: Tensor,
+    *,
+    steps: int = 5000,
+    loss: Loss | None = None,
+    lr: float | None = None,
+    average: float = 0.3,
+    seed: int = 0,
+) -> GradientStep:
+    r"""Centres the machine on the data and returns the step that trains it; take batches of about 256.
+
+    Arguments:
+        rbm: A new machine.
+        data: All training configurations ``(*, width)``.
+        steps: Steps of the whole training.
+        loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` of 256 chains with 4 updates per step.
+        lr: Learning rate at the start; default :math:`0.08 / \sqrt N`.
+        average: Last fraction of the steps over which the parameters are averaged; 0 turns it off.
+        seed: Of the chains.
+
+    Example:
+        >>> from physgen.batches import Batches
+        >>> from physgen.train import fit
+        >>> data = 2.0 * torch.randint(0, 2, (500, 9)) - 1
+        >>> rbm = RBM((3, 3), hidden=8)
+        >>> step = rbm_step(rbm, data, steps=20)
+        >>> fit(step, Batches(data, 100), steps=20).step
+        20
+        >>> step.finish()
+    """
+    rbm.centre(data)
+    if loss is None:
+        loss = PersistentCD(rbm, start=data, k=4, chains=256, seed=seed)
+    trained = [p for p in rbm.parameters() if p.requires_grad]
+    rate = 0.08 * rbm.width**-0.5 if lr is None else lr
+    adam = torch.optim.Adam(trained, rate, betas=(0.0, 0.999))
+    schedule = decay(steps, final=0.02, warm_up=min(50, steps // 20))
+    return GradientStep(
+        loss, adam, schedule=schedule, average_from=round(steps * (1 - average)) if average else None
+    )
