@@ -71,7 +71,7 @@ class Training:
     def __post_init__(self) -> None:
         check_counts(self)
         for name in {"lr", "critic_lr"} & set(vars(self)):
-            if not 0 < getattr(self, name) < float("inf"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < float("inf"):
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} must be a finite number > 0, got {getattr(self, name)}")
         if not 0 <= self.average < 1:
@@ -152,6 +152,7 @@ def run(
     config: Training,
     validation: Callable[[Tensor], Tensor] | None = None,
     *,
+    watch: Callable[[], dict[str, Any]] | None = None,
     batches: Batches | None = None,
     steps: int | None = None,
 ) -> None:
@@ -160,15 +161,17 @@ def run(
     Arguments:
         model, step, data, config: What is trained, how, on what.
         validation: Mean loss of unseen configurations, recorded next to the training metrics.
+        watch: What else a record holds, numbers or lists of them; the progress bar shows the numbers.
         batches: In place of :func:`batches_of`.
         steps: In place of ``config.steps``, where that counts the steps of one stage of several.
     """
 
-    def unseen() -> dict[str, float]:
-        return {} if validation is None else {"validation_loss": _mean(validation, data.validation)}
+    def measure() -> dict[str, Any]:
+        loss = {} if validation is None else {"validation_loss": _mean(validation, data.validation)}
+        return loss | (watch() if watch is not None else {})
 
     batches = batches or batches_of(data, config)
-    train(model, step, batches, config, _manifest(data, config), unseen, steps)
+    train(model, step, batches, config, _manifest(data, config), measure, steps)
     log.info("%s: %d steps done; next: physgen compare --help", config.out, steps or config.steps)
 
 
@@ -178,7 +181,7 @@ def train(
     batches: Stateful,
     config: Steps,
     manifest: dict[str, Any],
-    measure: Callable[[], dict[str, float]] = dict,
+    measure: Callable[[], dict[str, Any]] = dict,
     steps: int | None = None,
 ) -> None:
     """Trains, one JSON line and one checkpoint every ``config.every`` steps; resumes where asked.
@@ -186,7 +189,7 @@ def train(
     Arguments:
         batches: An endless iterator of them, with a state.
         manifest: What config.json holds; ``options`` are those of the command.
-        measure: Further values to record.
+        measure: Further values to record, numbers or lists of them; the progress bar shows the numbers.
         steps: In place of ``config.steps``.
     """
     steps = steps or config.steps
@@ -199,7 +202,8 @@ def train(
             metrics.write(json.dumps(line) + "\n")
             metrics.flush()
             checkpoint.save(config.out, model, step, batches, at=record.step)
-            note = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            numbers = {name: value for name, value in values.items() if not isinstance(value, list)}
+            note = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             bar.update(task, completed=record.step, note=note)
     step.finish()
     checkpoint.save(config.out, model, step, batches, at=steps)

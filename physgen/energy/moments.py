@@ -94,7 +94,7 @@ def check_bounded(law: RestrictedBoltzmann, data: Tensor, chains: Tensor) -> Non
     """Stops training where chains of unbounded units run away from the data."""
     if law.visible_units.n_states < math.inf:
         return
-    here, there = (float(x.square().mean().sqrt()) for x in (chains, data))
+    here, there = (float(x.detach().square().mean().sqrt()) for x in (chains, data))
     if not here < 100 * max(there, 1e-6):
         raise FloatingPointError(
             f"the chains have run away: root mean square {here:.3g}, that of the data is {there:.3g}; "

@@ -14,25 +14,33 @@ from pathlib import Path
 import pytest
 import torch
 
-from physgen import checkpoint, models
+from physgen import checkpoint, energy, models
 from physgen.batches import SYMMETRIES, Batches
 from physgen.checkpoint import CheckpointError
-from physgen.energy import PersistentCD
 from physgen.train import adversarial_step, decay, fit, gradient_step, svi_step
 
+TRAINERS = (
+    "ContrastiveDivergence",
+    "ExactLikelihood",
+    "FastPCD",
+    "PersistentCD",
+    "TemperedPCD",
+    "TrajectoryPCD",
+)
 SMALL = {
     "made": {"hidden": 8},
     "pixelcnn": {"depth": 2, "width": 4},
     "vae": {"latent": 2, "hidden": 8, "flow": 2},
     "dcgan": {"width": 2, "latent": 2},
-    "rbm": {"hidden": 4},
+    **{f"rbm {loss}": {"hidden": 4} for loss in TRAINERS},
 }
 
 
 def training(name, seed=0):
     """A model with its step and batches, with every kind of state that a step can have."""
     torch.manual_seed(seed)
-    model = models.build(name, (4, 4), **SMALL[name])
+    kind, _, trainer = name.partition(" ")
+    model = models.build(kind, (4, 4), **SMALL[name])
     spins = 2 * torch.randint(0, 2, (100, 16), generator=torch.Generator().manual_seed(1)) - 1
     options = {"schedule": decay(200), "average_from": 50, "clip": 1.0}
 
@@ -46,9 +54,22 @@ def training(name, seed=0):
         critic = gradient_step(model.critic_loss, adam(model.critic), **options)
         step = adversarial_step(generator, critic, critic_steps=2)
     else:
-        loss = PersistentCD(model, start=spins, k=1, chains=10) if name == "rbm" else model.loss
+        loss = losses_of(model, spins)[trainer] if trainer else model.loss
         step = gradient_step(loss, adam(model), **options)
     return model, step, Batches(spins, 16, seed=2, shape=(4, 4), symmetries=SYMMETRIES)
+
+
+def losses_of(model, spins):
+    """Every way to train a Boltzmann machine, with every state that it can have."""
+    persistent = {"start": spins, "k": 1, "chains": 10}
+    return {
+        "PersistentCD": energy.PersistentCD(model, **persistent),
+        "ContrastiveDivergence": energy.ContrastiveDivergence(model),
+        "FastPCD": energy.FastPCD(model, **persistent),
+        "TemperedPCD": energy.TemperedPCD(model, **persistent, levels=3),
+        "TrajectoryPCD": energy.TrajectoryPCD(model, **persistent, threshold=0.9),
+        "ExactLikelihood": energy.Penalised(energy.ExactLikelihood(model), model, l1=1e-3),
+    }
 
 
 def bits(model):
@@ -243,7 +264,7 @@ def reseal(path, **change):
 
 
 def test_the_state_needs_no_code_to_be_read(tmp_path):
-    path = checkpoint.save(tmp_path, *training("rbm"), 1)
+    path = checkpoint.save(tmp_path, *training("rbm PersistentCD"), 1)
     state = torch.load(path / checkpoint.STATE, weights_only=True)
     assert set(state) == {"step", "batches", "random"}
 

@@ -1,0 +1,182 @@
+"""How well restricted Boltzmann machines learn Ising models with default settings, against the exact law.
+
+  python -m workflows.benchmarks.rbm_quality --json rbm_quality.json
+
+The settings are those of `physgen train_rbm` (physgen/recipe.py) with the
+hidden units and steps named in a row, the same for every size and temperature;
+nothing is tuned. KL(p || q) of the Boltzmann law p to the machine q, total, in
+nats:
+
+  4 x 4   by the sum over 2^16 states
+  6 x 6   mean of log p - log q over 100 000 perfect samples, Z of the torus by
+          Kaufman, that of the machine by the sum over its hidden states
+  8 x 8   the same with Z of the machine by annealed importance sampling; and
+          e, C (exact: Kaufman), |m|, chi (perfect samples) of its chains
+
+All learn from 20 000 perfect samples. "plain" leaves out what the lattice
+knows (its symmetries, and that up and down are equal), as peers have to. The
+floor is the mean KL of the maximum-likelihood fit of so many parameters to so
+many samples, parameters / (2 samples); symmetries are worth more samples, so
+that with them machines get below it. Peers run with their own defaults for as
+many CPU-seconds as the plain machine took.
+"""
+
+import contextlib
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from ising import Ising, exact, lattices, perfect
+from physgen import ais
+from physgen.batches import Batches
+from physgen.distributions import BernoulliRBM
+from physgen.models.rbm import RBM
+from physgen.recipe import rbm_step
+from physgen.train import fit
+from workflows._common import write_json
+from workflows.benchmarks._common import Config, command, processor, say, shown
+from workflows.benchmarks.rbm import peers
+
+SAMPLES, T_C = 20_000, 2 / math.log(1 + math.sqrt(2))
+SYMMETRIES = ["translation", "reflection", "transposition", "flip"]
+
+
+def main(*, config: Config = Config()) -> None:
+    torch.set_num_threads(1)
+    table = Table()
+    steps, seeds = (20, 1) if config.quick else (4000, 5)
+    by_peers(table, config, four(table, 2.27, steps, seeds, plain=True))
+    for T, times in ((2.27, seeds), (1.8, 1), (3.5, 1)):
+        four(table, T, steps, times)
+    larger(table, 6, 2.27, 20, steps, quick=config.quick)
+    larger(table, 8, T_C, 64, steps, quick=config.quick)
+    if config.json is not None:
+        write_json(config.json, table.rows)
+
+
+class Table:
+    """Prints and keeps rows."""
+
+    def __init__(self):
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, name: str, value: float, unit: str, baseline: str, known: float, conditions: str) -> None:
+        ratio = value / known if known else math.nan
+        row = {"name": name, "value": value, "unit": unit, "baseline": baseline, "baseline_value": known}
+        self.rows.append(row | {"ratio": ratio, "conditions": f"{conditions}; {processor()}"})
+        say(
+            "{name:46} {value:>9} {unit:9} {baseline} {baseline_value}; {conditions}".format(
+                **shown(self.rows[-1])
+            )
+        )
+
+
+def trained(data: torch.Tensor, L: int, hidden: int, steps: int, seed: int, plain: bool) -> tuple[RBM, float]:
+    """A machine by the recipe, and the CPU-seconds that it took."""
+    began = time.process_time()
+    torch.manual_seed(seed)
+    rbm = RBM((L, L), hidden, symmetric=not plain)
+    step = rbm_step(rbm, data, steps=steps, seed=seed)
+    symmetries = [] if plain else SYMMETRIES
+    fit(step, Batches(data, 256, seed=seed, symmetries=symmetries, shape=(L, L)), steps=steps)
+    step.finish()
+    return rbm, time.process_time() - began
+
+
+def four(table: Table, T: float, steps: int, seeds: int, *, plain: bool = False) -> float:
+    """4 x 4 with 16 hidden units; returns the CPU-seconds of one training."""
+    law, states = exact.boltzmann(Ising(lattices.square(4)), 1 / T), exact.states(16)
+    found = []
+    for seed in range(seeds):
+        generator = torch.Generator().manual_seed(1000 + seed)
+        data = states[torch.multinomial(law, SAMPLES, replacement=True, generator=generator)].float()
+        rbm, seconds = trained(data, 4, 16, steps, seed, plain)
+        log_q = rbm.distribution(torch.float64).log_prob(states).detach()
+        found.append((float((law * (law.log() - log_q)).sum()), seconds))
+    kl, seconds = np.mean(found, axis=0)
+    each = ", ".join(f"{x:.4f}" for x, _ in found)
+    parameters = 16 * 16 + (32 if plain else 0)
+    name = f"4 x 4, T = {T:g}, 16 hidden" + ", plain" * plain
+    conditions = f"{steps} steps, {seconds:.1f} CPU-s, {seeds} seeds: {each}"
+    table.add(name, kl, "nats", "floor", parameters / (2 * SAMPLES), conditions)
+    return seconds
+
+
+def by_peers(table: Table, config: Config, seconds: float) -> None:
+    """The same data for the peers, in 0 and 1, for as long."""
+    law, states = exact.boltzmann(Ising(lattices.square(4)), 1 / 2.27), exact.states(16)
+    generator = torch.Generator().manual_seed(1000)
+    data = (states[torch.multinomial(law, SAMPLES, replacement=True, generator=generator)] + 1).float() / 2
+    with contextlib.ExitStack() as stack:
+        for name, host in peers(config, stack, "learn").items():
+            host.ask(name, "make", name, {"data": data.numpy(), "hidden": 16})
+            plain, spent = host.ask(name, "learn", seconds)
+            W, b, c = (torch.as_tensor(np.array(x)).double() for x in plain)
+            log_q = BernoulliRBM(W, b, c).log_prob((states.double() + 1) / 2)
+            kl = float((law * (law.log() - log_q)).sum())
+            conditions = f"its own defaults, {spent:.1f} CPU-s"
+            table.add(
+                f"4 x 4, T = 2.27, 16 hidden, {name}", kl, "nats", "floor", 288 / (2 * SAMPLES), conditions
+            )
+
+
+def larger(table: Table, L: int, T: float, hidden: int, steps: int, *, quick: bool) -> None:
+    """Perfect samples to learn from and others to judge by."""
+    model, new = Ising(lattices.square(L)), 2_000 if quick else 100_000
+    data, unseen = (
+        torch.as_tensor(perfect.sample(model, 1 / T, n, seed=s).spins[:, 0]).float()
+        for s, n in ((1, SAMPLES), (2, new))
+    )
+    rbm, seconds = trained(data, L, hidden, steps, 0, plain=False)
+    log_p = -model.energy(unseen.double()) / T - exact.kaufman_log_z(L, L, 1 / T)
+    law = rbm.distribution(torch.float64)
+    free = torch.cat([law.free_energy(rows.double()) for rows in unseen.split(10_000)]).detach()
+    if hidden <= 20:
+        log_z, of_z = rbm.log_partition(), 0.0
+    else:
+        estimate = ais.log_partition(rbm, 500, 1000, torch.Generator().manual_seed(0))
+        log_z, of_z = estimate.mean, estimate.error
+    ratio = log_p + free + log_z
+    error = math.hypot(float(ratio.std()) / len(ratio) ** 0.5, of_z)
+    name, conditions = f"{L} x {L}, T = {T:.4g}, {hidden} hidden", f"{steps} steps, {seconds:.1f} CPU-s"
+    floor = L * L * hidden / (2 * SAMPLES)
+    table.add(name, float(ratio.mean()), "nats", "floor", floor, f"+- {error:.4f}, {conditions}")
+    if hidden > 20:
+        chains = rbm.sample_chains(500, 10 if quick else 100, thin=20, burn_in=200, start=data[:500]).flatten(
+            0, 1
+        )
+        observables(table, name, model, T, chains, unseen)
+
+
+def observables(
+    table: Table, name: str, model: Ising, T: float, chains: torch.Tensor, known: torch.Tensor
+) -> None:
+    """e, |m|, C and chi of the chains against exact values, or those of perfect samples."""
+    (L, _), N = model.lattice.shape, model.lattice.n_sites
+    found, reference = (of(model, x, T) for x in (chains, known))
+    reference |= {"e": exact.kaufman_energy(L, L, 1 / T), "C": exact.kaufman_specific_heat(L, L, 1 / T)}
+    for key, value in found.items():
+        off = 100 * (value / reference[key] - 1)
+        table.add(
+            f"{name}: {key}",
+            value,
+            "per site",
+            "Monte Carlo" if key in ("|m|", "chi") else "exact",
+            reference[key],
+            f"off by {off:+.2f} %; {N} sites",
+        )
+
+
+def of(model: Ising, spins: torch.Tensor, T: float) -> dict[str, float]:
+    """Observables per site."""
+    N = model.lattice.n_sites
+    e, m = model.energy(spins.double()) / N, spins.double().mean(-1).abs()
+    chi = N * float(m.square().mean() - m.mean() ** 2) / T
+    return {"e": float(e.mean()), "|m|": float(m.mean()), "C": N * float(e.var()) / T**2, "chi": chi}
+
+
+if __name__ == "__main__":
+    command(main)
