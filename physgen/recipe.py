@@ -6,7 +6,7 @@ same settings (``python -m workflows.benchmarks.rbm_quality``). What is in it, a
 - centred parameters, biases that start at the means of the data;
 - persistent chains, which give the gradient of the likelihood as long as the machine changes slowly;
 - steps of equal size for all parameters (Adam without momentum: persistent chains answer late, and momentum
-  would make chains and weights swing around each other), of size :math:`0.08 / \sqrt N` for N visible
+  would make chains and weights swing around each other), of size :math:`0.16 / \sqrt N` for N visible
   units, as N weights of a hidden unit act together;
 - a rate that falls as a half cosine, so that chains catch up and noise dies out, and the average of the
   parameters over the last part (Polyak and Juditsky, 1992).
@@ -37,7 +37,8 @@ def rbm_step(
         data: All training configurations ``(*, width)``.
         steps: Steps of the whole training.
         loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` of 256 chains with 4 updates per step.
-        lr: Learning rate at the start; default :math:`0.08 / \sqrt N`.
+        lr: Learning rate at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied machines, whose
+            parameters act at every site.
         average: Last fraction of the steps over which the parameters are averaged; 0 turns it off.
         seed: Of the chains.
 
@@ -55,7 +56,7 @@ def rbm_step(
     if loss is None:
         loss = PersistentCD(rbm, start=data, k=4, chains=256, seed=seed)
     trained = [p for p in rbm.parameters() if p.requires_grad]
-    rate = 0.08 * rbm.width**-0.5 if lr is None else lr
+    rate = (0.4 if rbm.tied else 1.0) * 0.16 * rbm.width**-0.5 if lr is None else lr
     adam = torch.optim.Adam(trained, rate, betas=(0.0, 0.999))
     schedule = decay(steps, final=0.02, warm_up=min(50, steps // 20))
     return GradientStep(

@@ -8,6 +8,7 @@ configurations, ``gibbs(n)``, n updates of 1000 chains, and ``update(v)``, one u
 
 import sys
 import time
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _peers import serve
 
 BATCH, CHAINS, RATE = 100, 1000, 0.01
+
+
+def older_python():
+    """Gives Python 3.11 the decorator without effect that rbms 0.6 imports from 3.12."""
+    typing.override = getattr(typing, "override", lambda function: function)
 
 
 class _Loop:
@@ -106,6 +112,7 @@ class Rbms(_Loop):
     """The body of the training loop of rbms, with its centred gradient, which is its default."""
 
     def prepare(self, W, b, c):
+        older_python()
         from rbms.bernoulli_bernoulli.classes import BBRBM
         from rbms.sampler.cd import CD
         from rbms.sampler.pcd import PCD
@@ -193,6 +200,7 @@ class RbmsDefaults(_Learner):
     batch = 2000
 
     def prepare(self, hidden):
+        older_python()
         from rbms.bernoulli_bernoulli.classes import BBRBM
         from rbms.bernoulli_bernoulli.implement import _init_parameters
         from rbms.sampler.pcd import PCD
