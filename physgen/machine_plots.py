@@ -15,12 +15,12 @@ from torch import Tensor
 from .plots import PALETTE
 
 LABELS = {
-    "loss": "energy contrast of the loss",
-    "gap": "free energy, unseen minus training (nats)",
-    "pseudo_likelihood": "log pseudo-likelihood (nats per unit)",
-    "log_likelihood": "log-likelihood of unseen data (nats per site)",
+    "loss": "loss: energy\ncontrast (nats)",
+    "gap": "free energy, unseen\nminus training (nats)",
+    "pseudo_likelihood": "pseudo-likelihood,\nlog (nats per unit)",
+    "log_likelihood": "log-likelihood, unseen\n(nats per site)",
     "abs_m_chains": "mean |m| of the chains",
-    "stuck": "autocorrelation of the chains between records",
+    "stuck": "autocorrelation of\nchains since last record",
     "distinct": "share of different chains",
     "grad_norm": "norm of the gradient",
 }

@@ -67,7 +67,7 @@ def losses_of(model, spins):
         "ContrastiveDivergence": energy.ContrastiveDivergence(model),
         "FastPCD": energy.FastPCD(model, **persistent),
         "TemperedPCD": energy.TemperedPCD(model, **persistent, levels=3),
-        "TrajectoryPCD": energy.TrajectoryPCD(model, **persistent, threshold=0.9),
+        "TrajectoryPCD": energy.TrajectoryPCD(model, **persistent, threshold=0.5),
         "ExactLikelihood": energy.Penalised(energy.ExactLikelihood(model), model, l1=1e-3),
     }
 

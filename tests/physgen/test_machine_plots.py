@@ -27,7 +27,7 @@ def test_chains_are_drawn_evenly():
 
 def test_curves_have_their_numbers_errors_and_labels():
     ax = machine_plots.curve(Figure().subplots(), [1, 2], [0.5, 0.6], "gap", [0.1, 0.2])
-    assert ax.get_ylabel() == "free energy, unseen minus training (nats)"
+    assert ax.get_ylabel() == "free energy, unseen\nminus training (nats)"
     assert ax.get_xlabel() == "training step"
     low, high = ax.containers[0].lines[2][0].get_segments()[1][:, 1]
     assert abs(low - 0.4) < 1e-12
