@@ -37,8 +37,8 @@ def rbm_step(
         data: All training configurations ``(*, width)``.
         steps: Steps of the whole training.
         loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` of 256 chains with 4 updates per step.
-        lr: Learning rate at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied machines, whose
-            parameters act at every site.
+        lr: Learning rate at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied machines,
+            whose parameters act at every site.
         average: Last fraction of the steps over which the parameters are averaged; 0 turns it off.
         seed: Of the chains.
 

@@ -370,3 +370,22 @@ def test_enumeration_over_either_layer_agrees():
     p = law.log_prob(states(6)).exp()
     torch.testing.assert_close(m.visible, p @ states(6))
     torch.testing.assert_close(m.hidden, p @ law.hidden(states(6)).mean)
+
+
+def test_adam_with_momentum_converges_in_centred_parameters():
+    """The optimiser that a peer diverges with when it centres: KL from above 0.3 to below 0.05 nats."""
+    teacher = machine(shape=(2, 3), spread=1.0).distribution()
+    torch.manual_seed(2)
+    data, every = teacher.sample((4000,)), states(6)
+    p = teacher.log_prob(every).exp().detach()
+    rbm = RBM((2, 3), hidden=6, spread=0.1).double().centre(data)
+
+    def kl():
+        return float((p * (p.log() - rbm.distribution().log_prob(every).detach())).sum())
+
+    before = kl()
+    step = gradient_step(PersistentCD(rbm, data, k=2, chains=500), torch.optim.Adam(rbm.parameters(), 0.01))
+    for i in range(400):
+        step(data[i % 8 :: 8])
+    assert before > 0.3
+    assert kl() < 0.05
