@@ -29,7 +29,7 @@ Which trainer?
   exact       no chains: sums over all states of a layer of at most 20 binary
               units
 
-Examples:
+Example:
 
   physgen train_rbm --data data/square16.h5 --temperature 2.269 --hidden 128
   physgen train_rbm --data data/square16.h5 --temperature 2.269 --tied \\

@@ -51,7 +51,7 @@ def moments(law: RestrictedBoltzmann, v: Tensor, field: Tensor | None = None) ->
     field = law.hidden_field(v) if field is None else field
     hidden = law.hidden_units
     t_v, t_h = law.visible_units.coupled(v), hidden.coupled(hidden.mean(field))
-    return Moments(product(t_v.mT, t_h) / len(v), t_v.mean(0), t_h.mean(0))
+    return Moments(product(t_v.mT, t_h / len(v)), t_v.mean(0), t_h.mean(0))
 
 
 def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None) -> Tensor:

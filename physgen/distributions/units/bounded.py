@@ -24,6 +24,9 @@ class Bernoulli(Units):
     values = ((0.0,), (1.0,))
     takes = "0 or 1; spins s become them by (s + 1) / 2"
 
+    def valid(self, x: Tensor) -> Tensor:
+        return (x * x == x).all(-1)
+
     def log_sum(self, bias: Tensor, shift: Tensor) -> Tensor:
         return softplus(bias + shift).sum(-1)
 
