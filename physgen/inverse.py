@@ -35,9 +35,10 @@ from .learning import maximum_likelihood
 from .models.boltzmann import Boltzmann
 from .pairwise import spelled
 
-FEWEST_GROUPS, MOST_GROUPS = 64, 256  # of configurations, for error bars
+FEWEST_GROUPS, MOST_GROUPS = 64, 128  # of configurations, for error bars
 CURVATURE_ROWS = 4000, 40  # configurations for the curvature: at least, and for each spin
-MOST_STEPS, LONGEST_STEP, TOLERANCE = 60, 1.0, 1e-7  # of Newton's method, in couplings
+MOST_STEPS, LONGEST_STEP, TOLERANCE = 60, 1.0, 1e-6  # of Newton's method, in couplings
+RENEWED = 0.03  # after a longer step the curvature is computed again
 MAX_REFITTED = 6000  # parameters whose curvature matrix is inverted as a whole
 
 
@@ -203,7 +204,7 @@ METHODS: dict[str, Callable[..., Couplings]] = {
 
 
 def _groups(x: np.ndarray) -> list[np.ndarray]:
-    """Configurations ``(n, N)`` in 64 to 256 groups: whole chains, or stretches of time where few."""
+    """Configurations ``(n, N)`` in 64 to 128 groups: whole chains, or stretches of time where few."""
     chains, samples, _ = x.shape
     if chains >= FEWEST_GROUPS:
         return [part.reshape(-1, x.shape[2]) for part in np.array_split(x, min(chains, MOST_GROUPS))]
@@ -244,9 +245,9 @@ def _newton(
             step /= max(1.0, np.abs(step).max() / LONGEST_STEP)
             before, length = length, np.abs(step).max()
             if length < TOLERANCE:
-                return J, h, solve(scores)
+                return J, h, curvature(J, h, rows)(scores)
             J, h = J + step[:, :N], h + step[:, N]
-            if length > 1e-3 or length > before / 4:
+            if length > RENEWED or length > before / 2:
                 solve = curvature(J, h, rows)
     except np.linalg.LinAlgError:  # the curvature is singular: no maximum, or one that is no point
         pass

@@ -49,25 +49,33 @@ def _heat_bath(spins, fields, J, noise, first):
                     fields[c, j] += change * J[i, j]
 
 
-def descend(spins: np.ndarray, fields: np.ndarray, J: np.ndarray, tolerance: float) -> None:
-    r"""Aligns one unit after another with its field until none has to flip, in place.
+def descend(
+    spins: np.ndarray, fields: np.ndarray, J: np.ndarray, tolerance: float, sweeps: int = 2**62
+) -> bool:
+    r"""Aligns one unit after another with its field, in place, until none has to flip or ``sweeps`` are done.
 
     Arguments:
         spins: ``(n, N)``, ±1, of the type of J.
         fields: :math:`J s + \theta`, ``(n, N)``; kept up to date.
         J: ``(N, N)``, symmetric, zero diagonal.
         tolerance: A unit flips where :math:`s_i f_i` lies below minus this.
+        sweeps: At most so many passes over each configuration.
+
+    Returns:
+        Whether some unit flipped in the last pass over its configuration.
     """
-    _descend(spins, fields, J, tolerance)
+    return bool(_descend(spins, fields, J, tolerance, sweeps))
 
 
 @jit
-def _descend(spins, fields, J, tolerance):
+def _descend(spins, fields, J, tolerance, sweeps):
     rows, n = spins.shape
+    unfinished = False
     for r in range(rows):
-        moved = True
-        while moved:
+        moved, done = True, 0
+        while moved and done < sweeps:
             moved = False
+            done += 1
             for i in range(n):
                 if spins[r, i] * fields[r, i] < -tolerance:
                     moved = True
@@ -75,3 +83,5 @@ def _descend(spins, fields, J, tolerance):
                     change = 2 * spins[r, i]
                     for j in range(n):
                         fields[r, j] += change * J[i, j]
+        unfinished |= moved
+    return unfinished

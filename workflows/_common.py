@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ising import store
 from physgen import __version__
 
 
@@ -43,6 +44,17 @@ def betas_of(beta: Sequence[float] | None, temperature: Sequence[float] | None) 
     if not values:
         raise ValueError(f"--{kind} needs at least one value")
     return values if beta is not None else [1 / value for value in values]
+
+
+def beta_of(data: Path, beta: float | None, temperature: float | None) -> float:
+    """The inverse temperature asked for by ``--beta`` or ``--temperature``, or the only one a file holds."""
+    if beta is None and temperature is None:
+        present = store.betas(data)
+        if len(present) > 1:
+            choices = ", ".join(f"{beta:.6g}" for beta in present)
+            raise ValueError(f"{data} holds several temperatures; choose one with --beta: {choices}")
+        return present[0]
+    return betas_of(*([value] if value is not None else None for value in (beta, temperature)))[0]
 
 
 def provenance() -> dict[str, str]:

@@ -19,7 +19,7 @@ from ising.model import restore
 from physgen import checkpoint
 from physgen.batches import Batches, Stateful
 from physgen.train import Step, decay, fit
-from workflows._common import betas_of, check_counts, pick_device, plain, progress_bar, provenance, write_json
+from workflows._common import beta_of, check_counts, pick_device, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.train")
 
@@ -105,16 +105,7 @@ class Data:
 
 def load(config: Training) -> Data:
     """The configurations of ``--data`` at the temperature asked for, or at the only one there is."""
-    if config.beta is None and config.temperature is None:
-        present = store.betas(config.data)
-        if len(present) > 1:
-            choices = ", ".join(f"{beta:.6g}" for beta in present)
-            raise ValueError(f"{config.data} holds several temperatures; choose one with --beta: {choices}")
-        beta = present[0]
-    else:
-        [beta] = betas_of(
-            *([value] if value is not None else None for value in (config.beta, config.temperature))
-        )
+    beta = beta_of(config.data, config.beta, config.temperature)
     device = pick_device(config.device)
     parts = [store.Configurations(config.data, split=split, beta=beta) for split in ("train", "validation")]
     train, validation = (torch.as_tensor(part.spins).to(device) for part in parts)

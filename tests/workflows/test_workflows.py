@@ -58,6 +58,8 @@ def test_other(name, data, trained, tmp_path, capsys):
         "rbm_wavefunction": {"out": tmp_path},
         "gaussian_rbm": {"out": tmp_path},
         "torlai_melko": {"out": tmp_path},
+        "hopfield_memory": {"out": tmp_path},
+        "inverse_ising": {"data": data, "out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -110,6 +112,15 @@ def test_other(name, data, trained, tmp_path, capsys):
             assert found["exact"] == 3.0
             assert 2.9 < found["energy"]["mean"] < 3.6
             assert (tmp_path / "wavefunction.png").read_bytes().startswith(b"\x89PNG")
+        case "hopfield_memory":
+            assert "N = 60, 120 cross at P/N = " in shown
+            assert json.loads((tmp_path / "results.json").read_text())["critical_load"].keys() >= {"mean"}
+            assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
+        case "inverse_ising":
+            result = json.loads((tmp_path / "results.json").read_text())
+            assert result["bonds"] == 32
+            assert result["relative_error"] < 1
+            assert (tmp_path / "inverse_ising.png").read_bytes().startswith(b"\x89PNG")
         case "demo":
             page = (tmp_path / "report.html").read_text()
             for model in ("MADE", "RBM", "VAE", "DCGAN", "Monte Carlo, half vs half"):
