@@ -136,6 +136,7 @@ def draw_capacity(
         curves.reweighted(ax, lines, points, label, critical=THEORY)
         ax.set_xlabel("load P/N")
     last, found = list(crossings.items())[-1]
+    ax.set_xlim(ax.get_xlim())
     ax.axvspan(found.mean - found.error, found.mean + found.error, alpha=0.2, color="gray", linewidth=0)
     ax.set_title(f"N = {last} cross at {found}", fontsize="medium")
     return figure
