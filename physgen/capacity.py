@@ -64,11 +64,13 @@ def retrieval(
     return found
 
 
-def crossing(loads: Sequence[float], small: np.ndarray, large: np.ndarray, *, seed: int = 0) -> Estimate:
+def crossing(
+    loads: Sequence[float], small: np.ndarray, large: np.ndarray, *, seed: int = 0
+) -> Estimate | None:
     """The load where two sizes retrieve the same share of patterns; error by bootstrap over networks.
 
     A straight line is fitted to the difference of the two log odds, weighted by their counts, over the loads
-    where both shares are between 1/2 and 1.
+    where both shares are above 1/2. None where it has no zero between these loads.
 
     Arguments:
         loads: As in :func:`retrieval`.
@@ -95,5 +97,8 @@ def crossing(loads: Sequence[float], small: np.ndarray, large: np.ndarray, *, se
         return share[:, rng.integers(0, share.shape[1], share.shape[1])].mean(1)
 
     estimates = [root([resampled(share) for share in retrieved]) for _ in range(RESAMPLES)]
+    found = float(root([share.mean(1) for share in retrieved]))
+    if not x[0] <= found <= x[-1]:
+        return None
     low, high = np.quantile(estimates, [0.1587, 0.8413])  # robust against the rare flat line
-    return Estimate(float(root([share.mean(1) for share in retrieved])), float(high - low) / 2)
+    return Estimate(found, float(high - low) / 2)

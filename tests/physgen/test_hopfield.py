@@ -155,6 +155,7 @@ def test_curves_of_two_sizes_cross_near_the_critical_load():
     found = capacity.crossing(loads, *drawn)
     assert found.sigmas_from(0.13) < 4.5
     assert found.sigmas_from(0.138) > 4.5
+    assert capacity.crossing(loads, drawn[1], drawn[0] * 0 + 1) is None
     with pytest.raises(ValueError, match="at least three loads"):
         capacity.crossing(loads[:2], small[:2], large[:2])
     with pytest.raises(ValueError, match="rising shares of patterns"):
