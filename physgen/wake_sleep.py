@@ -36,6 +36,7 @@ class UpDown:
         k: Gibbs updates of the top machine; Hinton raised them from 3 to 10.
         label_weight: Adds this times :math:`-\log p(y | h_{d-1})` of labelled rows, from which the top
             machine alone learns: to the likelihood a label is one coordinate of hundreds (hybrid learning).
+        persistent: Chains that go on from call to call, in place of chains that start at the data, or 0.
         seed: Of the private generator.
 
     Example:
@@ -46,19 +47,26 @@ class UpDown:
         ['contrast', 'sleep', 'wake']
     """
 
-    def __init__(self, dbn: DBN, k: int = 3, *, label_weight: float = 0.0, seed: int = 0):
+    def __init__(
+        self, dbn: DBN, k: int = 3, *, label_weight: float = 0.0, persistent: int = 0, seed: int = 0
+    ):
         if int(dbn.depth) < 2 or k < 1:
             raise ValueError(
                 f"up-down learning needs two layers in use and k >= 1, got {int(dbn.depth)} and k = {k}"
             )
-        self.dbn, self.k, self.label_weight = dbn, k, label_weight
+        self.dbn, self.k, self.label_weight, self.persistent = dbn, k, label_weight, persistent
+        self.chains: Tensor | None = None
         self.generator = torch.Generator(next(dbn.parameters()).device).manual_seed(private_seed(seed, 22))
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Metrics]:
         x, y = self.dbn.parts(rows)
         layers = self.dbn.up(x, self.generator)
         v = layers[-1] if y is None else torch.cat([layers[-1], y], -1)
-        chains = self.dbn.top.gibbs(v, self.k, self.generator)
+        if self.chains is None and self.persistent:
+            self.chains = v[torch.arange(self.persistent, device=v.device) % len(v)]
+        start = self.chains if self.persistent else v
+        chains = self.dbn.top.gibbs(start, self.k, self.generator)
+        self.chains = chains if self.persistent else None
         dream = self.dbn.down(chains[:, : layers[-1].shape[-1]], self.generator)
         parts = {
             "wake": -self.dbn.log_generate(layers).mean(),
@@ -70,8 +78,10 @@ class UpDown:
             parts["label"] = -self.label_weight * log_p
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"generator": self.generator.get_state()}
+    def state_dict(self) -> dict[str, Tensor | None]:
+        return {"generator": self.generator.get_state(), "chains": self.chains}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
+        saved = state["chains"]
+        self.chains = None if saved is None else saved.to(next(self.dbn.parameters()))
         self.generator.set_state(state["generator"].cpu())

@@ -71,13 +71,15 @@ class Config(_training.Training):
     """Persistent chains of --trainer pcd."""
     steps: int = 1000
     """Gradient steps per layer."""
-    updown: int = 1000
+    updown: int = 600
     """Gradient steps of the up-down algorithm."""
-    updown_k: int = 3
+    updown_k: int = 1
     """Gibbs updates of the top machine in up-down steps."""
-    label_weight: float = 3.0
+    updown_chains: int | None = 100
+    """Persistent chains of the top machine in up-down steps; draws after long runs need them."""
+    label_weight: float = 10.0
     """Weight of the conditional likelihood of labels in up-down steps; 0 learns the joint law only."""
-    updown_lr: float = 0.02
+    updown_lr: float = 0.03
     """Learning rate of up-down at the start."""
     finetune: int = 300
     """Gradient steps of back-propagation, where there are labels."""
@@ -191,7 +193,11 @@ class Work:
 
     def updown_step(self) -> Step:
         loss = UpDown(
-            self.dbn, self.config.updown_k, label_weight=self.config.label_weight, seed=self.config.seed
+            self.dbn,
+            self.config.updown_k,
+            label_weight=self.config.label_weight,
+            persistent=self.config.updown_chains or 0,
+            seed=self.config.seed,
         )
         return self.step(loss, self.dbn, self.config.updown_lr, self.config.updown)
 

@@ -77,3 +77,19 @@ def test_sleep_vanishes_where_recognition_is_exact():
     missed = (dream[1] - dbn.recognition[0](dream[0]).sigmoid()).detach()
     each = torch.einsum("ni,nj->nij", missed, dream[0])
     assert (each.mean(0).abs() / (each.std(0) / 200)).max() > 4.5
+
+
+def test_persistent_chains_go_on_from_call_to_call():
+    """They start at the data, and the same state gives the same bits."""
+    dbn, rows = net("bernoulli", (3, 3)), states("bernoulli")
+    loss = UpDown(dbn, 1, persistent=7)
+    loss(rows)
+    state = {name: value.clone() for name, value in loss.state_dict().items()}
+    before, value = loss.chains, loss(rows)[0]
+    assert loss.chains.shape == (7, 3)
+    again = UpDown(dbn, 1, persistent=7, seed=9)
+    again.load_state_dict(state)
+    assert torch.equal(again.chains, before)
+    assert torch.equal(again(rows)[0], value)
+    assert torch.equal(again.chains, loss.chains)
+    assert UpDown(dbn, 1).state_dict()["chains"] is None
