@@ -73,13 +73,13 @@ class Config(_training.Training):
     """Gradient steps per layer."""
     updown: int = 600
     """Gradient steps of the up-down algorithm."""
-    updown_k: int = 1
+    updown_k: int = 3
     """Gibbs updates of the top machine in up-down steps."""
     updown_chains: int | None = 100
     """Persistent chains of the top machine in up-down steps; draws after long runs need them."""
     label_weight: float = 10.0
     """Weight of the conditional likelihood of labels in up-down steps; 0 learns the joint law only."""
-    updown_lr: float = 0.03
+    updown_lr: float = 0.02
     """Learning rate of up-down at the start."""
     finetune: int = 300
     """Gradient steps of back-propagation, where there are labels."""
