@@ -1,11 +1,11 @@
 r"""Partition functions by annealed importance sampling.
 
-Chains pass through the laws :math:`p_k \propto e^{-F_k}` of ``model.annealed(t_k)``, t from 0 to 1, by one
-update each:
+Chains pass through the laws :math:`p_k \propto f_k` of ``model.annealed(t_k)``, t from 0 to 1, by one update
+each:
 
 .. math::
-    \log w = \sum_{k=1}^{K} [F_{k-1}(v_{k-1}) - F_k(v_{k-1})], \qquad v_k \sim T_k(v_k | v_{k-1}), \qquad
-    \langle w \rangle = Z / Z_0
+    \log w = \sum_{k=1}^{K} [\log f_k(x_{k-1}) - \log f_{k-1}(x_{k-1})], \qquad x_k \sim T_k(x_k | x_{k-1}),
+    \qquad \langle w \rangle = Z / Z_0
 
 exactly, for any number of temperatures; too few make the weights so uneven that no finite set of chains sees
 the mean. Walked from the model down to t = 0, the chains give :math:`Z_0 / Z` and err to the other side.
@@ -17,8 +17,7 @@ References:
 """
 
 import math
-import warnings
-from typing import Protocol
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -26,21 +25,12 @@ from torch import Tensor
 from ising.stats import Estimate
 
 from .distributions import RestrictedBoltzmann
-from .divergence import effective_sample_size
+from .partition import Annealable, UnevenWeights, Weights, path_of
+from .partition.bennett import meeting
+from .partition.path import Path
+from .partition.schedule import anneal, spaced
 
-MIN_EFFECTIVE = 20  # chains; with fewer the jackknife error is itself a guess
-
-
-class UnevenWeights(UserWarning):
-    """A few chains carry all the weight, so neither the estimate nor its error can be trusted."""
-
-
-class Annealable(Protocol):
-    """A path of machines; :class:`physgen.models.rbm.RBM` and the distributions of one batch have it."""
-
-    def annealed(self, t: float, base: Tensor | None) -> RestrictedBoltzmann:
-        """Independent visible units with bias ``base`` at t = 0, the model itself at t = 1."""
-        ...
+__all__ = ["UnevenWeights", "bracket", "bridge", "integrated", "log_partition", "log_weights", "reverse"]
 
 
 def log_partition(
@@ -50,21 +40,23 @@ def log_partition(
     generator: torch.Generator | None = None,
     *,
     base: Tensor | None = None,
+    data: Tensor | None = None,
 ) -> Estimate:
     r""":math:`\log Z`, nats, with its one-sigma error: the jackknife over chains of :math:`\log \bar w`.
 
-    The jackknife also removes the bias :math:`-\mathrm{Var}(w) / 2 n \bar w^2` of the logarithm. What is left
-    errs low when the chains miss a mode of the model; :func:`bracket` shows it.
+    What is left of the bias errs low when the chains miss a mode of the model; :func:`bracket` shows it.
 
     Arguments:
         model: A model with ``annealed``.
         chains: Independent chains n, at least 2.
-        temperatures: Steps K, at least 1, from t = 0 to t = 1.
+        temperatures: Steps K, at least 1, from t = 0 to t = 1; spaced by a pilot.
         generator: Source of randomness; torch's global one if not given.
-        base: Visible bias at t = 0, ``(N,)``. Default: the model's own choice.
+        base: Visible bias at t = 0, ``(N,)``. Default: the model's own choice, the data's means after
+            :meth:`physgen.models.rbm.RBM.centre`.
+        data: Configurations ``(*, N)``; the base is then fitted to their means.
 
     Warns:
-        UnevenWeights: If the weights are worth fewer than 20 chains.
+        UnevenWeights: If the weights are worth fewer than 20 chains, or their tail is too heavy.
 
     Example:
         >>> from physgen.models.rbm import RBM
@@ -72,12 +64,9 @@ def log_partition(
         >>> log_partition(rbm, chains=500, temperatures=50).sigmas_from(rbm.log_partition()) < 5
         True
     """
-    path = _path(0, 1, chains, temperatures)
-    start = _uncoupled(model, base)
-    hidden = start.hidden_bias.new_zeros(chains, start.n_hidden)
-    v = start.draw_visible(hidden, generator)
-    log_w = log_weights(model, v, path, generator, base=base)
-    return _log_mean(log_w, _log_z0(start), sign=1)
+    _check(chains, temperatures)
+    path = path_of(model, fitted_base(model, base, data))
+    return forward_weights(path, chains, spaced(path, temperatures, generator), generator).checked()
 
 
 def reverse(
@@ -87,6 +76,7 @@ def reverse(
     generator: torch.Generator | None = None,
     *,
     base: Tensor | None = None,
+    data: Tensor | None = None,
 ) -> Estimate:
     r""":math:`\log Z` from chains that start at independent samples ``(n, N)`` of the model and are heated.
 
@@ -99,9 +89,9 @@ def reverse(
         >>> reverse(rbm, rbm.sample(500), temperatures=50).sigmas_from(rbm.log_partition()) < 5
         True
     """
-    path = _path(1, 0, len(samples), temperatures)
-    log_w = log_weights(model, samples, path, generator, base=base)
-    return _log_mean(log_w, _log_z0(_uncoupled(model, base)), sign=-1)
+    _check(len(samples), temperatures)
+    path = path_of(model, fitted_base(model, base, data))
+    return reverse_weights(path, samples, spaced(path, temperatures, generator), generator).checked()
 
 
 def bracket(
@@ -111,13 +101,74 @@ def bracket(
     generator: torch.Generator | None = None,
     *,
     base: Tensor | None = None,
+    data: Tensor | None = None,
 ) -> tuple[Estimate, Estimate]:
     r"""Forward and reverse estimates of :math:`\log Z` with one chain per sample.
 
     They enclose it on average. Where they differ by many errors, the path is too short or a mode is missed.
     """
-    forward = log_partition(model, len(samples), temperatures, generator, base=base)
-    return forward, reverse(model, samples, temperatures, generator, base=base)
+    both = both_ways(model, samples, len(samples), temperatures, generator, base=base, data=data)
+    return both[0].checked(), both[1].checked()
+
+
+def bridge(
+    model: Annealable,
+    samples: Tensor,
+    temperatures: int = 2000,
+    generator: torch.Generator | None = None,
+    *,
+    base: Tensor | None = None,
+    data: Tensor | None = None,
+) -> Estimate:
+    r""":math:`\log Z` from chains that walk both ways, by Bennett's acceptance ratio.
+
+    The best use of as many forward chains as there are independent samples ``(n, N)`` of the model.
+
+    Warns:
+        UnevenWeights: If fewer than 20 chains are found where the two sets meet.
+
+    Example:
+        >>> from physgen.models.rbm import RBM
+        >>> rbm = RBM((3, 3), hidden=4, spread=0.3)
+        >>> bridge(rbm, rbm.sample(500), temperatures=50).sigmas_from(rbm.log_partition()) < 5
+        True
+    """
+    both = both_ways(model, samples, len(samples), temperatures, generator, base=base, data=data)
+    return meeting(*both).checked()
+
+
+@torch.no_grad()
+def integrated(
+    model: Annealable,
+    chains: int = 1000,
+    temperatures: int = 2000,
+    generator: torch.Generator | None = None,
+    *,
+    base: Tensor | None = None,
+    data: Tensor | None = None,
+) -> Estimate:
+    r""":math:`\log Z` by thermodynamic integration of :math:`\langle \partial_t \log f_t \rangle`: a check.
+
+    Every step counts the mean of :math:`\log f_k - \log f_{k-1}` before and after its update, so that the
+    error of the quadrature is of third order. Chains that lag behind their law shift the result, to low
+    values; unlike a mean of weights this one does not depend on a few of them.
+
+    Example:
+        >>> from physgen.models.rbm import RBM
+        >>> rbm = RBM((3, 3), hidden=4, spread=0.3)
+        >>> integrated(rbm, chains=500, temperatures=200).sigmas_from(rbm.log_partition()) < 5
+        True
+    """
+    _check(chains, temperatures)
+    path = path_of(model, fitted_base(model, base, data))
+    times = spaced(path, temperatures, generator).tolist()
+    state = path.start(chains, generator)
+    total = torch.zeros(chains, dtype=torch.float64, device=state[0].device)
+    for here, there in pairwise(times):
+        total += path.change(state, here, there) / 2
+        state = path.move(state, there, generator)
+        total += path.change(state, here, there) / 2
+    return Estimate(path.log_z0 + float(total.mean()), float(total.std()) / math.sqrt(chains))
 
 
 @torch.no_grad()
@@ -130,49 +181,63 @@ def log_weights(
     base: Tensor | None = None,
 ) -> Tensor:
     """Log-weights ``(n,)``, float64, of chains ``v`` ``(n, N)`` along the times ``path`` ``(K + 1,)``."""
-    here = model.annealed(float(path[0]), base)
-    log_w = torch.zeros(len(v), dtype=torch.float64, device=v.device)
-    for t in path[1:].tolist():
-        there = model.annealed(t, base)
-        log_w += here.free_energy(v) - there.free_energy(v)
-        v = there.gibbs(v, 1, generator)
-        here = there
-    return log_w
+    way = path_of(model, base)
+    return anneal(way, way.of(v, float(path[0]), generator), path, generator)[0]
 
 
-def _path(start: float, end: float, chains: int, temperatures: int) -> Tensor:
-    """Evenly spaced times, or one sentence on why no estimate with an error can come of them."""
+@torch.no_grad()
+def forward_weights(
+    path: Path, chains: int, times: Tensor, generator: torch.Generator | None = None
+) -> Weights:
+    """Of chains from independent units to the model."""
+    return Weights(anneal(path, path.start(chains, generator), times, generator)[0], path.log_z0)
+
+
+@torch.no_grad()
+def reverse_weights(
+    path: Path, samples: Tensor, times: Tensor, generator: torch.Generator | None = None
+) -> Weights:
+    """Of chains from samples ``(n, N)`` of the model to independent units."""
+    log_w = anneal(path, path.of(samples, 1.0, generator), times.flip(0), generator)[0]
+    return Weights(log_w, path.log_z0, -1)
+
+
+def both_ways(
+    model: Annealable,
+    samples: Tensor,
+    chains: int,
+    temperatures: int,
+    generator: torch.Generator | None = None,
+    *,
+    base: Tensor | None = None,
+    data: Tensor | None = None,
+) -> tuple[Weights, Weights]:
+    """:func:`forward_weights` of ``chains`` chains and :func:`reverse_weights` of one chain per sample."""
+    _check(min(chains, len(samples)), temperatures)
+    path = path_of(model, fitted_base(model, base, data))
+    times = spaced(path, temperatures, generator)
+    forward = forward_weights(path, chains, times, generator)
+    return forward, reverse_weights(path, samples, times, generator)
+
+
+@torch.no_grad()
+def fitted_base(model: Annealable, base: Tensor | None, data: Tensor | None) -> Tensor | None:
+    """``base``, or the biases of independent units with the means of the data where there are any.
+
+    Models that are not restricted Boltzmann machines keep the base of their own.
+    """
+    if data is None or base is not None:
+        return base
+    start = model.annealed(0.0, None)
+    if not isinstance(start, RestrictedBoltzmann):
+        return None
+    return start.visible_units.fit(torch.as_tensor(data).flatten(0, -2).to(start.loc)).to(start.loc)
+
+
+def _check(chains: int, temperatures: int) -> None:
+    """One sentence on why no estimate with an error can come of them."""
     if chains < 2 or temperatures < 1:
         raise ValueError(
             f"annealing needs at least 2 chains, to tell the error, and 1 temperature, got {chains} and "
             f"{temperatures}; hundreds of each are usual"
         )
-    return torch.linspace(start, end, temperatures + 1)
-
-
-@torch.no_grad()
-def _uncoupled(model: Annealable, base: Tensor | None) -> RestrictedBoltzmann:
-    return model.annealed(0.0, base)
-
-
-def _log_z0(uncoupled: RestrictedBoltzmann) -> float:
-    return float(uncoupled.log_partition_uncoupled())
-
-
-def _log_mean(log_w: Tensor, log_z0: float, sign: int) -> Estimate:
-    """``log_z0 + sign * log mean w`` with bias and error from leaving out one chain at a time."""
-    n = len(log_w)
-    size = n * effective_sample_size(log_w.cpu().numpy())
-    if not size >= min(MIN_EFFECTIVE, n / 2):
-        warnings.warn(
-            f"the weights of {n} chains are worth {size:.1f} equal ones; take more temperatures or chains, "
-            "or a base closer to the data",
-            UnevenWeights,
-            stacklevel=3,
-        )
-    w = (log_w - log_w.max()).exp()
-    left_out = ((w.sum() - w) / (n - 1)).log()
-    full = math.log(w.mean())
-    mean = n * full - (n - 1) * float(left_out.mean())
-    error = math.sqrt((n - 1) * float(left_out.var(correction=0)))
-    return Estimate(log_z0 + sign * (float(log_w.max()) + mean), error)

@@ -215,7 +215,7 @@ def _by_sampling(
         found = divergence.averaged(gaps, n_sites, FORWARD, kind="bound", log_z_error=own.error)
         return [found], None, ""
     if model_log_z is None:
-        model_log_z = evaluate.log_partition(model, seed)
+        model_log_z = evaluate.log_partition(model, seed, spins)
 
     def gap(x: np.ndarray) -> np.ndarray:
         return log_p(x) - evaluate.log_values(density, model, x) + model_log_z.mean

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ising.stats import Estimate, tau_int
 
-from . import ais
+from . import likelihood
 from .nn import private_seed
 
 BATCH = 4096  # configurations given to a model at once
 MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
-ANNEALED_CHAINS, ANNEALING_STEPS = 300, 3000  # for the log Z of a model that cannot sum it
+ANNEALED_CHAINS, ANNEALING_STEPS = 300, 1500  # each way, for the log Z of a model that cannot sum it
 GRIDS = 96, 64  # points per latent variable; the difference tells the error
 REPEATS, REPEAT_DRAWS = 8, 4  # importance samples where a bound is evaluated on all states
 
@@ -110,14 +110,17 @@ def log_bounds(model: Any, spins: np.ndarray, draws: int, seed: int) -> tuple[np
     return log_values(lambda x: -model.free_energy_bound(x), model, spins), log_partition(model, seed)
 
 
-def log_partition(model: Any, seed: int) -> Estimate:
-    """Of a normalised model 0; else the exact sum where the model can do it, annealed where not."""
-    if hasattr(model, "log_prob"):
-        return Estimate(0.0, 0.0)
-    if getattr(model, "enumerable", False):
-        return Estimate(float(model.log_partition()), 0.0)
-    generator = torch.Generator(_home(model)[0]).manual_seed(private_seed(seed, 5))
-    return ais.log_partition(model, ANNEALED_CHAINS, ANNEALING_STEPS, generator)
+def log_partition(model: Any, seed: int, spins: np.ndarray | None = None) -> Estimate:
+    """By :func:`physgen.likelihood.log_partition`, with ``(*, N)`` spins that the model has drawn, if any."""
+    samples = None
+    if spins is not None:
+        flat = torch.from_numpy(spins.reshape(-1, spins.shape[-1]))
+        chosen = torch.linspace(0, len(flat) - 1, min(ANNEALED_CHAINS, len(flat))).long()
+        samples = flat[chosen].to(*_home(model))
+    found = likelihood.log_partition(
+        model, samples=samples, chains=ANNEALED_CHAINS, temperatures=ANNEALING_STEPS, seed=seed
+    )
+    return found.estimate
 
 
 def marginals(model: nn.Module, states: np.ndarray, points: int) -> np.ndarray:

@@ -71,11 +71,11 @@ def own_hosts(cache: Path) -> tuple[Host, dict[str, Host]]:
     return Host("this package", command, {}), hosts
 
 
-def peer_hosts(folder: Path) -> dict[str, Host]:
+def peer_hosts(folder: Path, peers: dict[str, str] = PEERS) -> dict[str, Host]:
     """All peers that can be had, from the virtual environment in this folder."""
     python = environment(folder)
     script = str(Path(__file__).with_name("_peers.py"))
-    return {name: Host(name, [str(python), script], {}) for name in installed(python)}
+    return {name: Host(name, [str(python), script], {}) for name in installed(python, peers)}
 
 
 def environment(folder: Path) -> Path:
@@ -86,10 +86,10 @@ def environment(folder: Path) -> Path:
     return python
 
 
-def installed(python: Path) -> list[str]:
+def installed(python: Path, peers: dict[str, str] = PEERS) -> list[str]:
     """The peers that are there or can be installed; one line about each that cannot."""
     there = []
-    for name, requirement in PEERS.items():
+    for name, requirement in peers.items():
         command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
         pip = subprocess.run(command, capture_output=True, text=True, check=False)
         if pip.returncode == 0:

@@ -127,7 +127,26 @@ class Peapods:
         return {"energy": energies}
 
 
-PEERS = {"mcising": Mcising, "mcising tempering": McisingTempering, "peapods": Peapods}
+class RbmsAis:
+    """log Z of one machine of 0/1 units by rbms."""
+
+    def __init__(self, parameters: list[np.ndarray]):
+        import torch
+        from rbms.bernoulli_bernoulli.classes import BBRBM
+
+        torch.set_num_threads(1)
+        W, b, c = map(torch.from_numpy, parameters)
+        self._machine = BBRBM(weight_matrix=W, vbias=b, hbias=c)
+
+    def log_z(self, chains: int, temperatures: int, seed: int) -> float:
+        import torch
+        from rbms.partition_function.ais import compute_partition_function_ais
+
+        torch.manual_seed(seed)
+        return compute_partition_function_ais(chains, temperatures + 1, self._machine)
+
+
+PEERS = {"rbms ais": RbmsAis, "mcising": Mcising, "mcising tempering": McisingTempering, "peapods": Peapods}
 
 if __name__ == "__main__":
     serve(PEERS)
