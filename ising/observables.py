@@ -150,7 +150,10 @@ def correlation(spins: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         power = np.abs(np.fft.rfft(field, axis=axis)) ** 2
         wave = power.mean(others) / field.shape[axis]
         along.append(np.fft.irfft(wave, n=field.shape[axis])[..., :reach])
-    return np.mean(along, axis=0)
+    pairs = spins.shape[-1] * len(shape)
+    return (
+        np.rint(np.sum(along, axis=0) * spins.shape[-1]) / pairs
+    )  # sums of ±1: what is not whole is rounding
 
 
 def structure_factor(spins: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
