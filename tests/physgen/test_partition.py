@@ -139,7 +139,7 @@ def test_log_likelihood_of_data(large):
 
 
 def test_samples_of_another_law_are_warned_of(large):
-    """The likeliest configuration is not all there is, and few temperatures do not let the chains forget it."""
+    """The likeliest configuration is not all there is, and with few temperatures chains do not forget it."""
     rbm, _, samples = large
     wrong = samples[rbm.free_energy(samples).argmin()].expand(200, -1)
     with pytest.warns(UnevenWeights, match="disagree by"):
