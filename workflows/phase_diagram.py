@@ -11,9 +11,9 @@ closer the larger L is, and joined into curves by multi-histogram reweighting.
 Each is fitted as A L^kappa exp(b L^-omega), so that corrections to scaling of
 the smallest sizes do not bias it; omega is 7/4 in two dimensions, 0.83 in
 three. Bootstrap replicas of the whole analysis give the statistical errors,
-that of T_c included. One power of L is not all of the corrections: the systematic
-error is what changes if the next one, 2 or 1.67, takes its place. The error in
-brackets has both, in quadrature.
+that of T_c included. One power of L is not all of the corrections: the
+systematic error is what changes if the next one, 2 or 1.67, takes its place.
+The error in brackets has both, in quadrature.
 
 A second run simulates only what is missing. The files of the default sizes
 take 0.6 GB.

@@ -238,6 +238,9 @@ class DBN(nn.Module):
             log_z: Of the top machine, where it has been estimated before; default :meth:`log_partition`.
         """
         x, y = self.parts(x)
+        layer = units.layer(self.machines[0].visible, self.n_sites)
+        if not layer.support.check(x).all():
+            raise ValueError(f"{self.machines[0].visible} units take {layer.takes}; got other values")
         draws = 1 if int(self.depth) == 1 else k
         log_weights = [self._log_weight(self.up(x, generator), y) for _ in range(draws)]
         return torch.stack(log_weights).logsumexp(0) - math.log(draws) - (log_z or self.log_partition()).mean

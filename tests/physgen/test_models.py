@@ -91,7 +91,7 @@ def test_samples_are_spins_of_the_right_shape(name):
 
 
 def evaluated(name, model, spins):
-    if name == "vae":
+    if name in ("vae", "dbn"):
         return model.log_prob_bound(spins, k=2)
     if name == "dcgan":
         return model.critic_loss(spins)

@@ -58,9 +58,8 @@ def test_a_contestant_that_breaks_is_named():
     host.close()
 
 
-def test_a_peer_that_cannot_be_installed_is_told_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(_hosts, "PEERS", {"nobody": "./no-such-folder"})
-    assert _hosts.installed(sys.executable) == []
+def test_a_peer_that_cannot_be_installed_is_told_in_one_line(capsys):
+    assert _hosts.installed(sys.executable, {"nobody": "./no-such-folder"}) == []
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("nobody cannot be installed, so it does not take part: ")
 
