@@ -16,7 +16,10 @@ SCHEMA = {
 BETA_C = exact.critical_beta("square")
 
 
-@pytest.mark.parametrize("benchmark", [metropolis, clusters, tempering, dataset])
+SLOW = [pytest.param(module, marks=pytest.mark.slow) for module in (metropolis, clusters)]
+
+
+@pytest.mark.parametrize("benchmark", [*SLOW, tempering, dataset])
 def test_a_quick_run_writes_its_table(benchmark, tmp_path, capsys):
     path = tmp_path / "table.json"
     benchmark.main(config=Config(quick=True, peers=False, json=path))
