@@ -6,8 +6,7 @@ L-BFGS included. With ``natural`` the gradient is the natural one,
 .. math:: (G + \lambda)^{-1} \nabla, \qquad G = \mathrm{Cov}_{p(v)} [\nabla_\theta \log p(v)],
 
 the direction of steepest descent when lengths are measured in KL: a step of size one along it is a Newton
-    step where
-the data follow the model.
+step where the data follow the model.
 
 References:
     | Natural Gradient Works Efficiently in Learning (Amari, 1998)
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import RestrictedBoltzmann
+from ..distributions.conversions import swapped
 from .moments import Machine, Moments, learns_units, moments, rows_of, surrogate
 
 _BLOCK = 2**13  # states at a time
@@ -95,14 +95,8 @@ def enumerated(law: RestrictedBoltzmann) -> tuple[Tensor, Moments]:
     """
     if law.visible_units.n_states <= law.hidden_units.n_states:
         return _summed(law)
-    log_z, m = _summed(transposed(law))
+    log_z, m = _summed(swapped(law))
     return log_z, Moments(m.weight.mT, m.hidden, m.visible)
-
-
-def transposed(law: RestrictedBoltzmann) -> RestrictedBoltzmann:
-    """The same machine with its layers exchanged."""
-    layers, plain = (law.hidden_units, law.visible_units), (law.weight.mT, law.hidden_bias, law.loc)
-    return RestrictedBoltzmann(*layers, *plain, validate_args=False)
 
 
 def _summed(law: RestrictedBoltzmann) -> tuple[Tensor, Moments]:
