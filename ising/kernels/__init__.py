@@ -10,12 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from ..model import Ising
-from .clusters import SwendsenWang, Wolff
+from .clusters import Wolff
 from .gpu import Triton
 from .kawasaki import Kawasaki
 from .multispin import Multispin
 from .parallel_wolff import ParallelWolff
 from .plain import Plain
+from .swendsen_wang import SwendsenWang
 
 __all__ = ["Kawasaki", "Multispin", "Plain", "Sampler", "SwendsenWang", "Triton", "Wolff", "choose"]
 

@@ -1,7 +1,6 @@
-r"""Wolff and Swendsen-Wang clusters of one chain after another, each with its own random number stream.
+r"""Wolff clusters of one chain after another, each with its own random number stream.
 
-The laws are those of :mod:`ising.updates.wolff` and :mod:`ising.updates.swendsen_wang`, for couplings of any
-sign and any field. Bonds are drawn as the flood meets them, each by 32 random bits: the error of a
+The law is that of :mod:`ising.updates.wolff`, for couplings of any sign and any field. Bonds are drawn as the flood meets them, each by 32 random bits: the error of a
 probability is at most :math:`2^{-33}`.
 
 Whether a neighbour joins is a coin toss, so the processor would guess a branch on it wrong half of the time.
@@ -14,7 +13,6 @@ one sublattice of an antiferromagnet are reversed, as they are in here. All else
 
 References:
     | Collective Monte Carlo Updating for Spin Systems (Wolff, 1989)
-    | Nonuniversal critical dynamics in Monte Carlo simulations (Swendsen and Wang, 1987)
 """
 
 from collections.abc import Callable
@@ -30,14 +28,18 @@ from .xoshiro import bare, fraction, inline, step, streams
 PATIENCE = 64  # sites by which a Wolff cluster grows before it is asked whether it is tied to the ghost spin
 VISITED = uint8(2)  # a site is 0 or 1, its spin, plus this mark
 LOW, HALF, TOP, NEVER = uint64(2**32 - 1), uint64(32), uint64(63), uint64(2**64 - 1)
+NO_SQUARES, NO_LABELS = np.empty((0, 0)), np.empty((0, 0), dtype=np.int32)  # where none are asked for
 ZERO, ONE, TWO = uint64(0), uint64(1), uint64(2)  # signed and unsigned numbers would mix to floats
 
 
-class _Clusters:
-    """What the two samplers share; see :class:`ising.kernels.Sampler`."""
+class ClusterSampler:
+    """What the two samplers share; see :class:`ising.kernels.Sampler`.
+
+    A sampler works out what belongs to the Hamiltonian (``_prepare``) and to each of a few inverse
+    temperatures (``_heat``), and makes n sweeps of a block of chains (``_grow``).
+    """
 
     name: str
-    _kernel: Callable
 
     @classmethod
     def covers(cls, update: str, model: Ising, device: str) -> bool:  # noqa: ARG003  any Hamiltonian will do
@@ -59,25 +61,22 @@ class _Clusters:
         self._edges = lattice.edges.numpy().astype(np.int32)
         J, self._h = np.array(model.bond_couplings.numpy()), self._sign * model.site_fields.numpy()
         self._J = np.abs(J) if self._alike else J
-        steps, kind = kinds(lattice)
-        around = np.zeros((lattice.n_sites, steps.shape[1]))
-        around[:, : lattice.neighbours[0].shape[1]] = model.neighbour_couplings.numpy()
-        self._weights = np.abs(self._J[:1, None] if self._alike else around)
-        antiferromagnetic = np.zeros((0, 0), dtype=np.uint8) if self._alike else (around < 0).view(np.uint8)
-        self._tables = steps, kind, antiferromagnetic, (self._h > 0).view(np.uint8), self._sign
         self._up = self._placed(spins)
         self._rng = np.ascontiguousarray(streams(seed, len(self._up)).T)
         self._blocks = np.array_split(np.arange(len(self._up)), min(threads, len(self._up)))
+        self._prepare(model)
+        self._betas = np.empty(0)
         self.set_beta(beta)
 
     def set_beta(self, beta: float | np.ndarray) -> None:
         per_chain = np.broadcast_to(np.asarray(beta, dtype=np.float64), len(self._up))
         betas, self._which = np.unique(per_chain, return_inverse=True)  # chains share tables
-        self._bonds = _thresholds(betas[:, None, None] * self._weights)
-        self._ties = _thresholds(betas[:, None] * np.abs(self._h if self._h.any() else self._h[:0]))
+        if not np.array_equal(betas, self._betas):  # an exchange only deals them out anew
+            self._betas = betas
+            self._heat(betas)
 
     def sweep(self, n: int) -> float:
-        return self._run(n, np.empty((0, 0)), np.empty((0, 0), dtype=np.int32))
+        return self._run(n)
 
     def squares(self, n: int) -> np.ndarray:
         r"""Makes n sweeps; each gives a cluster estimator of :math:`M^2`, float64, ``(chains, n)``.
@@ -85,7 +84,7 @@ class _Clusters:
         Without a field only: see :mod:`ising.improved`.
         """
         squares = np.empty((len(self._up), n))
-        self._run(n, squares, np.empty((0, 0), dtype=np.int32))
+        self._run(n, squares=squares)
         return squares
 
     def spins(self) -> np.ndarray:
@@ -112,15 +111,9 @@ class _Clusters:
     def _placed(self, spins: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(spins * self._sign > 0).view(np.uint8)
 
-    def _run(self, n: int, squares: np.ndarray, labels: np.ndarray) -> float:
+    def _run(self, n: int, squares: np.ndarray = NO_SQUARES, labels: np.ndarray = NO_LABELS) -> float:
         flipped = np.zeros(len(self._up))
-
-        def run_block(block: np.ndarray) -> None:
-            queue = np.empty(len(self._h) + 1, dtype=np.int32)
-            laws = self._which, self._bonds, self._ties, *self._tables
-            self._kernel(self._up, self._rng, block, n, laws, queue, flipped, squares, labels)
-
-        self._over_blocks(run_block)
+        self._over_blocks(lambda block: self._grow(block, n, flipped, squares, labels))
         return float(flipped.mean()) / (n * self._up.shape[1])
 
     def _over_blocks(self, work: Callable[[np.ndarray], None]) -> None:
@@ -245,7 +238,7 @@ def _magnetisation(c, queue, size, flip, sign):
 
 
 @bare
-def _wolff(up, rng, chains, n, laws, queue, flipped, squares, labels):  # noqa: ARG001  one signature
+def _wolff(up, rng, chains, n, laws, queue, flipped, squares):
     """Makes n clusters in each given chain. ``squares`` gets the squared magnetisation per site of each."""
     which, bonds, ties, steps, kind, antiferromagnetic, favoured, sign = laws
     n_sites = up.shape[1]
@@ -280,48 +273,6 @@ def _wolff(up, rng, chains, n, laws, queue, flipped, squares, labels):  # noqa: 
 
 
 @bare
-def _swendsen_wang(up, rng, chains, n, laws, queue, flipped, squares, labels):
-    """Makes n sweeps of each given chain.
-
-    ``squares`` gets the sum of the squared magnetisations of all clusters, ``labels`` a site of the cluster
-    that each site is in.
-    """
-    which, bonds, ties, steps, kind, antiferromagnetic, favoured, sign = laws
-    n_sites = up.shape[1]
-    for chain in chains:
-        c, tie = up[chain], ties[which[chain]]
-        law = c, queue, steps, kind, bonds[which[chain]], antiferromagnetic
-        s0, s1, s2, s3 = rng[chain]
-        for m in range(n):
-            square = 0.0
-            for root in range(n_sites):
-                if c[root] >= VISITED:
-                    continue
-                bits, s0, s1, s2, s3 = step(s0, s1, s2, s3)
-                flip = uint8(bits >> TOP)
-                c[root] = uint8((c[root] ^ flip) | VISITED)
-                queue[0] = root
-                _, size, s0, s1, s2, s3 = _flood(law, ZERO, NEVER, ONE, VISITED, flip, s0, s1, s2, s3)
-                if ties.shape[1] and flip:
-                    tied, s0, s1, s2, s3 = _tied(c, queue, ZERO, size, flip, tie, favoured, s0, s1, s2, s3)
-                    if tied:
-                        for k in range(size):
-                            c[queue[k]] ^= uint8(1)
-                        flip = uint8(0)
-                flipped[chain] += size if flip else ZERO
-                if squares.size:
-                    square += _magnetisation(c, queue, size, flip, sign) ** 2
-                if labels.size:
-                    for k in range(size):
-                        labels[chain, queue[k]] = root
-            for i in range(n_sites):
-                c[i] &= uint8(1)
-            if squares.size:
-                squares[chain, m] = square
-        rng[chain] = s0, s1, s2, s3
-
-
-@bare
 def _measure(up, chains, edges, J, h, sign, energy, magnetisation):
     """Adds up the energy and the magnetisation of each given chain."""
     for chain in chains:
@@ -334,21 +285,25 @@ def _measure(up, chains, edges, J, h, sign, energy, magnetisation):
             magnetisation[chain] += sign[i] * spin
 
 
-class Wolff(_Clusters):
+class Wolff(ClusterSampler):
     """See :class:`ising.kernels.Sampler`; one sweep is one cluster in every chain."""
 
     name = "wolff"
-    _kernel = staticmethod(_wolff)
 
+    def _prepare(self, model: Ising) -> None:
+        lattice = model.lattice
+        steps, kind = kinds(lattice)
+        around = np.zeros((lattice.n_sites, steps.shape[1]))
+        around[:, : lattice.neighbours[0].shape[1]] = model.neighbour_couplings.numpy()
+        self._weights = np.abs(self._J[:1, None] if self._alike else around)
+        antiferromagnetic = np.zeros((0, 0), dtype=np.uint8) if self._alike else (around < 0).view(np.uint8)
+        self._tables = steps, kind, antiferromagnetic, (self._h > 0).view(np.uint8), self._sign
 
-class SwendsenWang(_Clusters):
-    """See :class:`ising.kernels.Sampler`; one sweep gives every cluster of every chain a new sign."""
+    def _heat(self, betas: np.ndarray) -> None:
+        self._bonds = _thresholds(betas[:, None, None] * self._weights)
+        self._ties = _thresholds(betas[:, None] * np.abs(self._h if self._h.any() else self._h[:0]))
 
-    name = "swendsen_wang"
-    _kernel = staticmethod(_swendsen_wang)
-
-    def clusters(self) -> np.ndarray:
-        """Makes one sweep; returns for each site one site of its cluster, int32, ``(chains, N)``."""
-        labels = np.empty(self._up.shape, dtype=np.int32)
-        self._run(1, np.empty((0, 0)), labels)
-        return labels
+    def _grow(self, block, n, flipped, squares, labels) -> None:  # noqa: ARG002  one signature
+        queue = np.empty(len(self._h) + 1, dtype=np.int32)
+        laws = self._which, self._bonds, self._ties, *self._tables
+        _wolff(self._up, self._rng, block, n, laws, queue, flipped, squares)
