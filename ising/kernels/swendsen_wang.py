@@ -179,11 +179,11 @@ def _join(label, i, j):
 
 
 @inline
-def _label_word(label, w, back, before, second, pairs):
-    """Labels 64 sites by their bonds to the site ``before`` and ``back``; returns how many pairs are left."""
+def _label_word(label, w, sites, back, before, second, pairs):
+    """Labels the sites of a word by their bonds to the site ``before`` and ``back``; returns how many pairs are left."""
     left, here = ZERO, w << WORD_SHIFT
     last = label[here - ONE]
-    for k in range(WIDTH):
+    for k in range(sites):
         one, two = (before >> k) & ONE, (second >> k) & ONE
         site = here + k
         above = int64(label[site - back]) * int64(two) + int64(site) * int64(ONE ^ two)
@@ -195,7 +195,7 @@ def _label_word(label, w, back, before, second, pairs):
 
 
 @bare
-def label_sites(words, bonds, digits, rng, label, pairs):
+def label_sites(words, n_sites, bonds, digits, rng, label, pairs):
     """Draws bonds and divides the sites into clusters: ``label`` leads from each to an earlier one or itself."""
     first, distance, there, against, row = bonds
     for w in range(ONE, uint64(len(words))):
@@ -203,7 +203,8 @@ def label_sites(words, bonds, digits, rng, label, pairs):
         before = active(_satisfied(words, w, g, distance, there, against), digits, row[g], rng)
         g += ONE
         second = active(_satisfied(words, w, g, distance, there, against), digits, row[g], rng)
-        left = _label_word(label, w, distance[g], before, second, pairs)
+        sites = min(WIDTH, n_sites - ((w - ONE) << WORD_SHIFT))
+        left = _label_word(label, w, sites, distance[g], before, second, pairs)
         for pair in range(left):
             _join(label, pairs[pair, 0], pairs[pair, 1])
         for other in range(g + ONE, end):
@@ -225,7 +226,7 @@ def _turn(words, label, flip, n_sites, rng):
         here, out = w << WORD_SHIFT, ZERO
         for k in range(WIDTH):
             flip[here + k] = (coins >> k) & ONE
-        for k in range(WIDTH):
+        for k in range(min(WIDTH, n_sites + WIDTH - here)):
             turns = flip[label[here + k]]
             flip[here + k] = turns
             out |= uint64(turns) << k
@@ -279,14 +280,16 @@ def _sweeps(up, rng, chains, n, laws, scratch, flipped, squares, labels):
     which, digits, bonds, sign = laws
     words, label, flip, pairs, size = scratch
     n_sites = uint64(up.shape[1])
+    for site in range(WIDTH):
+        label[site] = site
     for chain in chains:
         s, state = up[chain], rng[chain]
         _pack(s, words)
         for m in range(n):
-            label_sites(words, bonds, digits[which[chain]], state, label, pairs)
+            label_sites(words, n_sites, bonds, digits[which[chain]], state, label, pairs)
             if squares.size or labels.size:
-                for i in range(len(label)):
-                    label[i] = label[label[i]]  # the earlier site leads to its root already
+                for site in range(WIDTH, n_sites + WIDTH):
+                    label[site] = label[label[site]]  # the earlier site leads to its root already
             if squares.size:
                 squares[chain, m] = _square(words, label, size, sign)
             if labels.size:
@@ -312,7 +315,7 @@ class SwendsenWang(ClusterSampler):
         n_words = len(bonds[0]) - 1
         scratch = (
             np.empty(n_words, dtype=np.uint64),
-            np.arange(WORD * n_words, dtype=np.int32),
+            np.empty(WORD * n_words, dtype=np.int32),
             np.empty(WORD * n_words, dtype=np.uint8),
             np.empty((WORD + 1, 2), dtype=np.int32),
             np.empty(WORD * n_words if squares.size else 0, dtype=np.int32),
