@@ -1,7 +1,7 @@
 r"""Wolff clusters of one chain after another, each with its own random number stream.
 
-The law is that of :mod:`ising.updates.wolff`, for couplings of any sign and any field. Bonds are drawn as the flood meets them, each by 32 random bits: the error of a
-probability is at most :math:`2^{-33}`.
+The law is that of :mod:`ising.updates.wolff`, for couplings of any sign and any field. Bonds are drawn as the
+flood meets them, each by 32 random bits: the error of a probability is at most :math:`2^{-33}`.
 
 Whether a neighbour joins is a coin toss, so the processor would guess a branch on it wrong half of the time.
 There is none: every neighbour is written to the end of the queue, and the queue grows by one or by nothing. A
@@ -27,7 +27,7 @@ from .xoshiro import bare, fraction, inline, step, streams
 
 PATIENCE = 64  # sites by which a Wolff cluster grows before it is asked whether it is tied to the ghost spin
 VISITED = uint8(2)  # a site is 0 or 1, its spin, plus this mark
-LOW, HALF, TOP, NEVER = uint64(2**32 - 1), uint64(32), uint64(63), uint64(2**64 - 1)
+LOW, HALF = uint64(2**32 - 1), uint64(32)
 NO_SQUARES, NO_LABELS = np.empty((0, 0)), np.empty((0, 0), dtype=np.int32)  # where none are asked for
 ZERO, ONE, TWO = uint64(0), uint64(1), uint64(2)  # signed and unsigned numbers would mix to floats
 

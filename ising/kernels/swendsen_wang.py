@@ -40,7 +40,7 @@ WIDTH, WORD_SHIFT = uint64(WORD), uint64(6)
 
 
 class Bonds(NamedTuple):
-    """Bonds by word of their later site and by distance. Groups ``first[w]`` to ``first[w + 1]`` are of word w.
+    """Bonds by the word of their later site and by distance: ``first[w]`` to ``first[w + 1]`` are of word w.
 
     Two groups of every word, if need be without bonds, come first: that of distance 1, and the largest other.
 
@@ -70,16 +70,13 @@ def grouped(edges: np.ndarray, J: np.ndarray, h: np.ndarray) -> Bonds:
         >>> bonds.distance.tolist(), [bin(there) for there in bonds.there.tolist()]
         ([1, 3], ['0b1110', '0b1000'])
     """
-    n_words, beyond = -(-len(h) // WORD), len(h) + 3
-    starts = WORD * np.arange(n_words)  # bonds of no strength, which make the groups that are always there
-    site = np.concatenate([edges.max(-1), np.arange(len(h) if h.any() else 0), starts, starts])
-    none = np.zeros(n_words)
-    weight = np.concatenate([J, h if h.any() else h[:0], none, none])
-    distance = np.concatenate(
-        [np.ptp(edges, axis=-1), np.full(len(site) - len(edges) - 2 * n_words, GHOST), none + 1, none + 2]
-    ).astype(np.int64)
+    n_words, beyond, tied = -(-len(h) // WORD), len(h) + 3, np.flatnonzero(h)
+    starts, none = WORD * np.arange(n_words), np.zeros(n_words)  # no strength: for the groups always there
+    site = np.concatenate([edges.max(-1), tied, starts, starts])
+    distance = np.concatenate([np.ptp(edges, axis=-1), np.full(len(tied), GHOST), none + 1, none + 2])
+    weight = np.concatenate([J, h[tied], none, none])
 
-    key = ((1 + site // WORD) * beyond + distance) * WORD + site % WORD
+    key = ((1 + site // WORD) * beyond + distance.astype(np.int64)) * WORD + site % WORD
     order = np.argsort(key, kind="stable")
     key, begins = _runs(key[order])
     weight, lane = np.add.reduceat(weight[order], begins), (key % WORD).astype(np.uint64)
@@ -139,7 +136,7 @@ def probability_digits(exponents: np.ndarray) -> np.ndarray:
 
 @bare
 def active(asked, digits, row, rng):
-    """Those of the bonds ``asked`` that are active, with probabilities in binary, and random bits of ``rng``."""
+    """Those of the bonds ``asked`` that are active, with the probabilities of a row; ``rng`` goes on."""
     s0, s1, s2, s3 = rng
     yes, open_, k = ZERO, asked, ZERO
     while open_ and k < uint64(DIGITS):
@@ -180,7 +177,7 @@ def _join(label, i, j):
 
 @inline
 def _label_word(label, w, sites, back, before, second, pairs):
-    """Labels the sites of a word by their bonds to the site ``before`` and ``back``; returns how many pairs are left."""
+    """Labels a word by the bonds to the site ``before`` and to that ``back``; returns how many pairs are left."""
     left, here = ZERO, w << WORD_SHIFT
     last = label[here - ONE]
     for k in range(sites):
@@ -196,7 +193,7 @@ def _label_word(label, w, sites, back, before, second, pairs):
 
 @bare
 def label_sites(words, n_sites, bonds, digits, rng, label, pairs):
-    """Draws bonds and divides the sites into clusters: ``label`` leads from each to an earlier one or itself."""
+    """Draws bonds and divides the sites into clusters: ``label`` leads to an earlier site or to itself."""
     first, distance, there, against, row = bonds
     for w in range(ONE, uint64(len(words))):
         g, end = first[w], first[w + ONE]
