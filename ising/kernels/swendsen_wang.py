@@ -177,7 +177,7 @@ def _join(label, i, j):
 
 @inline
 def _label_word(label, w, sites, back, before, second, pairs):
-    """Labels a word by the bonds to the site ``before`` and to that ``back``; returns how many pairs are left."""
+    """Labels a word by the bonds to the site before and to that far back; returns how many pairs are left."""
     left, here = ZERO, w << WORD_SHIFT
     last = label[here - ONE]
     for k in range(sites):
