@@ -14,18 +14,17 @@ References:
       https://arxiv.org/abs/1809.10606
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
+from ..autoregressive import Autoregressive
 from ..distributions import draw_spins
-from ..nn import MaskedLinear, check_spins, spin_log_prob
+from ..nn import MaskedLinear
 
 __all__ = ["MADE", "build"]
 
 
-class MADE(nn.Module):
+class MADE(Autoregressive):
     r"""Arguments:
         shape: Sites along each axis, any number of axes.
         hidden: Hidden units in each layer, spread evenly over the degrees.
@@ -40,20 +39,17 @@ class MADE(nn.Module):
     """
 
     def __init__(self, shape: tuple[int, ...], hidden: int = 256, depth: int = 1, symmetric: bool = False):
-        super().__init__()
-        self.shape, self.n_sites = shape, math.prod(shape)
+        super().__init__(shape, symmetric=symmetric)
         site = torch.arange(self.n_sites)
         degree = torch.arange(hidden) * (self.n_sites - 1) // hidden  # in rising order, 0 to N - 2
         self.ends = torch.searchsorted(
             degree, site, right=True
         ).tolist()  # units finished once site i is known
-        self.direct = MaskedLinear(site[:, None] > site, bias=not symmetric)
         seen = [site] + [degree] * depth
         self.inner = nn.ModuleList(
             MaskedLinear(degree[:, None] >= below, bias=not symmetric) for below in seen[:-1]
         )
         self.outer = MaskedLinear(site[:, None] > degree, bias=False)
-        nn.init.zeros_(self.direct.weight)
         nn.init.normal_(self.outer.weight, std=0.01)
 
     def forward(self, spins: Tensor) -> Tensor:
@@ -62,14 +58,6 @@ class MADE(nn.Module):
         for layer in self.inner:
             hidden = torch.tanh(layer(hidden))
         return self.direct(spins) + self.outer(hidden)
-
-    def log_prob(self, spins: Tensor) -> Tensor:
-        """Normalised: ``(*, N)`` spins to ``(*,)`` log-probabilities, nats."""
-        return spin_log_prob(spins, self(check_spins(spins, self.shape)))
-
-    def loss(self, spins: Tensor) -> Tensor:
-        """Negative log-likelihood per site, nats."""
-        return -self.log_prob(spins).mean() / self.n_sites
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

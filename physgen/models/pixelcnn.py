@@ -18,19 +18,18 @@ References:
       https://arxiv.org/abs/1809.10606
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..autoregressive import Autoregressive
 from ..distributions import draw_spins
-from ..nn import MaskedLinear, check_shape, check_spins, spin_log_prob
+from ..nn import check_shape
 
 __all__ = ["PixelCNN", "build"]
 
 
-class PixelCNN(nn.Module):
+class PixelCNN(Autoregressive):
     r"""Arguments:
         shape: ``(rows, columns)``, each at least ``kernel // 2``.
         depth: Causal convolutions, one of type A and the rest of type B.
@@ -53,19 +52,15 @@ class PixelCNN(nn.Module):
         kernel: int = 5,
         symmetric: bool = False,
     ):
-        super().__init__()
         if kernel < 3 or kernel % 2 == 0 or depth < 1:
             raise ValueError(f"kernel is odd and at least 3, depth at least 1, got {kernel} and {depth}")
         check_shape(shape, at_least=kernel // 2, model="a PixelCNN")
-        self.shape, self.n_sites = shape, math.prod(shape)
-        site = torch.arange(self.n_sites)
-        self.direct = MaskedLinear(site[:, None] > site, bias=not symmetric)
+        super().__init__(shape, symmetric=symmetric)
         self.layers = nn.ModuleList(
             CausalConv(width if layer else 1, width, kernel, itself=layer > 0, bias=not symmetric)
             for layer in range(depth)
         )
         self.head = nn.Linear(width, 1, bias=False)
-        nn.init.zeros_(self.direct.weight)
 
     def forward(self, spins: Tensor) -> Tensor:
         r"""Fields :math:`\theta_i(s_{<i})`: ``(*, N)`` to ``(*, N)``."""
@@ -73,14 +68,6 @@ class PixelCNN(nn.Module):
         for layer in self.layers:
             x = _joined(layer.above(x) + layer.beside(x), x)
         return self.direct(spins) + self.head(x.movedim(1, -1)).reshape(spins.shape)
-
-    def log_prob(self, spins: Tensor) -> Tensor:
-        """Normalised: ``(*, N)`` spins to ``(*,)`` log-probabilities, nats."""
-        return spin_log_prob(spins, self(check_spins(spins, self.shape)))
-
-    def loss(self, spins: Tensor) -> Tensor:
-        """Negative log-likelihood per site, nats."""
-        return -self.log_prob(spins).mean() / self.n_sites
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
