@@ -25,7 +25,7 @@ class Odd(Autoregressive):
     r"""Arguments:
         shape: Sites along each axis, any number of axes.
         hidden: Hidden units of each site, w.
-        symmetric: Cannot be turned off; it is there since the other models take it.
+        symmetric: Odd, as above. Otherwise every site has a bias :math:`b_i`, for Hamiltonians with a field.
 
     Example:
         >>> net = build((4, 4))
@@ -34,9 +34,7 @@ class Odd(Autoregressive):
     """
 
     def __init__(self, shape: tuple[int, ...], hidden: int = 4, symmetric: bool = True):
-        if not symmetric:
-            raise ValueError("this network is odd in the spins by construction; take made for a field")
-        super().__init__(shape, symmetric=True)
+        super().__init__(shape, symmetric=symmetric)
         n = self.n_sites
         self.hidden = hidden
         self.inner = nn.Parameter(0.1 * torch.randn(n, hidden, n))
@@ -54,11 +52,12 @@ class Odd(Autoregressive):
 
         The cost is that of half a pass of :meth:`forward`.
         """
-        weights = torch.cat([self.direct.weight[:, None], self.inner], 1)
+        weights, bias = torch.cat([self.direct.weight[:, None], self.inner], 1), self.direct.bias
         spins = weights.new_empty(self.n_sites, n)
         for i in range(self.n_sites):
             linear = weights[i, :, :i] @ spins[:i]
-            spins[i] = draw_spins(linear[0] + self.outer[i] @ torch.tanh(linear[1:]), generator)
+            field = linear[0] + self.outer[i] @ torch.tanh(linear[1:])
+            spins[i] = draw_spins(field if bias is None else field + bias[i], generator)
         return spins.T.contiguous()
 
 
