@@ -16,7 +16,10 @@ from .nn import MaskedLinear, check_spins, spin_log_prob
 
 
 class Autoregressive(nn.Module):
-    r"""A model offers ``forward(spins)``, the fields :math:`\theta_i(s_{<i})`, and ``sample``.
+    r"""A model offers ``forward(spins)``, the fields :math:`\theta_i(s_{<i})`, and ``draw(n, generator)``.
+
+    ``draw`` goes from site to site and computes what a new spin changes, nothing twice. It returns spins and
+    the fields that they were drawn from, which are those of ``forward`` up to rounding.
 
     Arguments:
         shape: Sites along each axis, any number of axes.
@@ -51,6 +54,11 @@ class Autoregressive(nn.Module):
     def log_prob(self, spins: Tensor) -> Tensor:
         """Normalised: ``(*, N)`` spins to ``(*,)`` log-probabilities, nats."""
         return spin_log_prob(spins, self(check_spins(spins, self.shape)))
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Independent draws, ``(n, N)``."""
+        return self.draw(n, generator)[0]
 
     def loss(self, spins: Tensor) -> Tensor:
         """Negative log-likelihood per site, nats."""

@@ -19,9 +19,9 @@ import torch
 from numba import float32, int32, uint32, uint64
 from torch import Tensor
 
-from .compiled import as_float, jit
+from .compiled import exponential, jit
 
-_LANES = 16
+LANES = 16
 _BLOCK = 2048  # fields at a time, so that their random bits stay in the first cache
 
 
@@ -45,7 +45,7 @@ def draw_binary(
         return u.lt_((slope * field.detach()).sigmoid()).mul_(1 - low).add_(low)
     field = field.detach().contiguous()
     out = torch.empty_like(field)
-    seeds = torch.empty(4, _LANES, dtype=torch.int64).random_(generator=generator).numpy()
+    seeds = torch.empty(4, LANES, dtype=torch.int64).random_(generator=generator).numpy()
     words = np.empty(_BLOCK // 2, np.uint64)
     flat = field.view(-1).numpy(), out.view(-1).numpy()
     _draw(seeds.view(np.uint64), words, words.view(np.uint32), *flat, np.float32(slope), np.float32(low))
@@ -54,15 +54,15 @@ def draw_binary(
 
 @jit
 def _draw(state, words, bits, field, out, slope, low):
-    _mix(state)
+    mix(state)
     for i in range(0, field.size, bits.size):
         n = min(bits.size, field.size - i)
-        _fill(state, words[: (n + 2 * _LANES - 1) // (2 * _LANES) * _LANES])
-        _decide(bits[:n], field[i : i + n], out[i : i + n], slope, low)
+        fill(state, words[: (n + 2 * LANES - 1) // (2 * LANES) * LANES])
+        decide(bits[:n], field[i : i + n], out[i : i + n], slope, low)
 
 
 @jit
-def _mix(state):
+def mix(state):
     """SplitMix64 of each word, which breaks what linear relations the words may have."""
     for word in range(4):
         for lane in range(state.shape[1]):
@@ -73,7 +73,7 @@ def _mix(state):
 
 
 @jit
-def _fill(state, words):
+def fill(state, words):
     """Random words, one of each lane in turn; a multiple of the number of lanes."""
     s0, s1, s2, s3 = state[0], state[1], state[2], state[3]
     lanes = s0.size
@@ -93,18 +93,9 @@ def _fill(state, words):
 
 
 @jit
-def _decide(bits, field, out, slope, low):
+def decide(bits, field, out, slope, low):
     """``1`` where u (1 + exp(-slope field)) < 1, u from the upper 24 of 32 bits; else ``low``."""
     for i in range(field.size):
         u = float32(int32(bits[i] >> uint32(8))) * float32(2**-24) + float32(2**-25)
-        z = min(max(-slope * float32(field[i]), float32(-80)), float32(80))
-        n = np.floor(z * float32(1.4426950408889634) + float32(0.5))
-        r = (z - n * float32(0.693359375)) + n * float32(2.12194440e-4)  # ln 2 in two parts (Cody and Waite)
-        e = float32(1 / 5040) * r + float32(1 / 720)
-        e = e * r + float32(1 / 120)
-        e = e * r + float32(1 / 24)
-        e = e * r + float32(1 / 6)
-        e = e * r + float32(0.5)
-        e = (e * r + float32(1)) * r + float32(1)
-        e *= as_float((int32(n) + int32(127)) << int32(23))
+        e = exponential(-slope * float32(field[i]))
         out[i] = float32(1) if u + u * e < float32(1) else low

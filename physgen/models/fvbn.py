@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..autoregressive import Autoregressive
-from ..distributions import draw_spins
+from ..distributions import ancestral, draw_spins
 
 __all__ = ["FVBN", "build"]
 
@@ -40,14 +40,19 @@ class FVBN(Autoregressive):
         return self.direct(spins)
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, ``(n, N)``, at the cost of half a pass of :meth:`forward`."""
-        direct, bias = self.direct.masked(), self.direct.bias
-        spins = direct.new_empty(self.n_sites, n)
+    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws and their fields, ``(n, N)`` each, at half the cost of a pass of the network."""
+        direct = self.direct.masked()
+        bias = direct.new_zeros(self.n_sites) if self.direct.bias is None else self.direct.bias
+        if ancestral.applies(direct):
+            return ancestral.draw_per_site(
+                direct[:, None], direct.new_empty(self.n_sites, 0), bias, n, generator
+            )
+        spins, fields = direct.new_empty(self.n_sites, n), direct.new_empty(self.n_sites, n)
         for i in range(self.n_sites):
-            field = direct[i, :i] @ spins[:i]
-            spins[i] = draw_spins(field if bias is None else field + bias[i], generator)
-        return spins.T.contiguous()
+            fields[i] = direct[i, :i] @ spins[:i] + bias[i]
+            spins[i] = draw_spins(fields[i], generator)
+        return spins.T.contiguous(), fields.T.contiguous()
 
 
 build = FVBN

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..autoregressive import Autoregressive
-from ..distributions import draw_spins
+from ..distributions import ancestral, draw_spins
 
 __all__ = ["Odd", "build"]
 
@@ -47,18 +47,18 @@ class Odd(Autoregressive):
         return self.direct(spins) + (units * self.outer).sum(-1)
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, ``(n, N)``: one product per site, with the spins before it.
-
-        The cost is that of half a pass of :meth:`forward`.
-        """
-        weights, bias = torch.cat([self.direct.weight[:, None], self.inner], 1), self.direct.bias
-        spins = weights.new_empty(self.n_sites, n)
+    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws and their fields, ``(n, N)`` each, at half the cost of a pass of the network."""
+        weights = torch.cat([self.direct.weight[:, None], self.inner], 1)
+        bias = weights.new_zeros(self.n_sites) if self.direct.bias is None else self.direct.bias
+        if ancestral.applies(weights):
+            return ancestral.draw_per_site(weights, self.outer, bias, n, generator)
+        spins, fields = weights.new_empty(self.n_sites, n), weights.new_empty(self.n_sites, n)
         for i in range(self.n_sites):
             linear = weights[i, :, :i] @ spins[:i]
-            field = linear[0] + self.outer[i] @ torch.tanh(linear[1:])
-            spins[i] = draw_spins(field if bias is None else field + bias[i], generator)
-        return spins.T.contiguous()
+            fields[i] = linear[0] + self.outer[i] @ torch.tanh(linear[1:]) + bias[i]
+            spins[i] = draw_spins(fields[i], generator)
+        return spins.T.contiguous(), fields.T.contiguous()
 
 
 build = Odd

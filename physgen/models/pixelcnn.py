@@ -70,14 +70,14 @@ class PixelCNN(Autoregressive):
         return self.direct(spins) + self.head(x.movedim(1, -1)).reshape(spins.shape)
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, ``(n, N)``: every feature is computed once, as soon as its inputs are known.
+    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws and their fields, ``(n, N)`` each; a feature is computed as soon as it can be.
 
         The cost is about that of one pass of :meth:`forward`.
         """
         rows, columns = self.shape
         direct = self.direct.masked()
-        spins = direct.new_zeros(n, self.n_sites)
+        spins, fields = direct.new_zeros(n, self.n_sites), direct.new_zeros(n, self.n_sites)
         reach = self.layers[0].reach
         channels = [1] + [layer.outputs for layer in self.layers]
         grids = [direct.new_zeros(n, c, reach + rows, reach + columns) for c in channels]  # zero margins
@@ -94,9 +94,10 @@ class PixelCNN(Autoregressive):
                 field = self.head(x).squeeze(-1) + spins[:, :i] @ direct[i, :i]
                 if self.direct.bias is not None:
                     field += self.direct.bias[i]
+                fields[:, i] = field
                 spins[:, i] = draw_spins(field, generator)
                 grids[0][:, 0, reach + row, reach + column] = spins[:, i]
-        return spins
+        return spins, fields
 
 
 class CausalConv(nn.Module):

@@ -116,18 +116,13 @@ def test_a_generator_makes_samples_repeatable_and_leaves_the_global_one_alone(na
 
 
 @pytest.mark.parametrize("name", DENSITIES)
-def test_cached_sampling_uses_the_fields_of_the_full_pass(name, monkeypatch):
-    """To 1e-10 in float64, at every site."""
-    model = perturbed(name).double()
-    seen = []
-    module = __import__(type(model).__module__, fromlist=["draw_spins"])
-    draw = module.draw_spins
-
-    def recording(fields, generator=None):
-        seen.append(fields.clone())
-        return draw(fields, generator)
-
-    monkeypatch.setattr(module, "draw_spins", recording)
-    spins = model.sample(50)
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_draws_come_from_the_fields_of_the_full_pass(name, symmetric, dtype, within):
+    """At every site; dense nets have a compiled form in float32."""
+    model = perturbed(name, symmetric=symmetric).to(dtype)
+    spins, fields = model.draw(150)
     with torch.no_grad():
-        torch.testing.assert_close(torch.stack(seen, 1), model(spins), atol=1e-10, rtol=0)
+        torch.testing.assert_close(fields, model(spins), atol=within, rtol=0)
+        model.direct.weight[-1, 0] += 0.01  # negative control
+        assert (fields - model(spins)).abs().max() > 0.005
