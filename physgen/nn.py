@@ -38,7 +38,8 @@ def private_seed(seed: int, *key: int) -> int:
     Keys in use: (0, epoch) and (1, batch) of batches, (2,) and (3,) of the chains of CD and PCD, (4,) of what
     an evaluation draws, (5,) of annealing, (6,) and (7,) of tempered chains and of those of a trajectory,
     (8,) of chains of all units, (20,) of a split, (21,) to (27,) of deep belief nets, (40,) and (41,)
-    of walkers of particles and of spins, (50, batch) of what a model draws to learn from.
+    of walkers of particles and of spins, (50, batch) of what a model draws to
+    learn from, (51,) and (52,) of importance weights and of neural proposals.
 
     Example:
         >>> private_seed(0, 2) == private_seed(0, 2), private_seed(0, 2) == private_seed(0, 3)

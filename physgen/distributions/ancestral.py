@@ -54,7 +54,7 @@ def draw_by_degree(
     n: int,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Draws from :math:`\theta_i = b_i + D_i \cdot s_{<i} + V_i \cdot \tanh(c + W s)`, units in rising degree.
+    r"""Draws from :math:`\theta_i = b_i + D_i \cdot s_{<i} + V_i \cdot \tanh(c + W s)`, by degree.
 
     Arguments:
         direct, inner, outer: D ``(N, N)``, W ``(H, N)`` and V ``(N, H)``, masked.

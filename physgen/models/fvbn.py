@@ -2,7 +2,7 @@ r"""Fully visible belief network: every spin is a logistic regression on the spi
 
 .. math:: q(s) = \prod_i \sigma(2 \theta_i s_i), \qquad \theta_i = b_i + \sum_{j<i} D_{ij} s_j .
 
-The simplest exact density, with :math:`N(N-1)/2` weights, and the fastest to train and to draw from. Exact for
+The simplest exact density: :math:`N(N-1)/2` weights, and the fastest to train and to draw from. Exact for
 a chain with open ends; in two dimensions it lacks the interactions of more than two spins that summing over
 the sites to come brings about.
 
