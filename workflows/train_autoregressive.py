@@ -25,20 +25,25 @@ from workflows import _training
 class Config(_training.Training):
     """Options of ``physgen train_autoregressive``."""
 
-    model: Literal["made", "pixelcnn"] = "made"
-    """Masked dense net, or masked convolutions in raster order."""
-    hidden: int = 256
-    """Hidden units of MADE."""
+    model: Literal["fvbn", "odd", "made", "pixelcnn"] = "made"
+    """Linear, odd masked net, masked dense net, or masked convolutions in raster order."""
+    hidden: int | None = None
+    """Hidden units: of the layer for made (default 256), of each site for odd (default 4)."""
     out: Path = Path("runs/made")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
     SMOKE = {"steps": 4, "every": 2, "batch": 16, "quiet": True}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden is not None and self.model not in ("odd", "made"):
+            raise ValueError(f"--hidden is an option of odd and made; leave it out for {self.model}")
+
 
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
-    hyper = {"hidden": config.hidden} if config.model == "made" else {}
+    hyper = {} if config.hidden is None else {"hidden": config.hidden}
     net = models.build(config.model, data.shape, symmetric=data.even, **hyper).to(data.train.device)
     step = gradient_step(
         net.loss, torch.optim.Adam(net.parameters(), lr=config.lr), clip=1.0, **_training.schedule(config)

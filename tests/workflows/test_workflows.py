@@ -60,6 +60,7 @@ def test_other(name, data, trained, tmp_path, capsys):
         "torlai_melko": {"out": tmp_path},
         "hopfield_memory": {"out": tmp_path},
         "inverse_ising": {"data": data, "out": tmp_path},
+        "neural_sampler": {"out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -107,6 +108,10 @@ def test_other(name, data, trained, tmp_path, capsys):
         case "spin_glass":
             assert len(json.loads((tmp_path / "results.json").read_text())["temperatures"]) == 3
             assert (tmp_path / "spin_glass.png").read_bytes().startswith(b"\x89PNG")
+        case "neural_sampler":
+            found = json.loads((tmp_path / "results.json").read_text())
+            assert found["reverse_kl"]["mean"] > 0
+            assert (tmp_path / "neural_sampler.png").exists()
         case "rbm_wavefunction":
             found = json.loads((tmp_path / "results.json").read_text())
             assert found["exact"] == 3.0

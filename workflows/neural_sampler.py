@@ -1,0 +1,239 @@
+"""Train an autoregressive model on a Hamiltonian alone, and sample with it.
+
+No data: the model draws its own configurations and lowers the variational free
+energy, beta F_q = <beta E + ln q> >= -ln Z, while the temperature comes down
+from infinity. Its draws are then used in two ways that are right for any q:
+
+  weights     e^(-beta E) / q gives ln Z and every average, with error bars
+  metropolis  the draws as proposals of a Markov chain, with or without cluster
+              moves between them
+
+Shown are free energies per site (variational, by weights, exact), the
+divergence from the Boltzmann law, the effective sample size (ESS), and the
+observables with and without weights. A model can lose a part of the
+configurations and still look well in all of these: where data exist, check it
+with physgen compare.
+
+Example:
+
+  physgen neural_sampler --L 16 --beta 0.44 --out runs/sampler
+  physgen neural_sampler --model odd --hidden 2 --L 8 --temperature 2.269
+  physgen neural_sampler --lattice triangular --L 8 --beta 0.25 --clusters
+"""
+
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from cyclopts import Parameter
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ising import Ising, exact, lattices, stats, updates
+from ising.stats import Estimate
+from physgen import importance, models
+from physgen.autoregressive import Autoregressive
+from physgen.divergence import effective_sample_size
+from physgen.nn import private_seed
+from physgen.plots import EXACT, PALETTE
+from physgen.reverse_kl import Draws, ReverseKL
+from physgen.train import gradient_step
+from workflows import _training
+from workflows._common import betas_of, check_counts, pick_device, plain, provenance, write_json
+
+log = logging.getLogger("physgen.neural_sampler")
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options of ``physgen neural_sampler``."""
+
+    lattice: Literal[tuple(sorted(lattices.REGISTRY))] = "square"  # type: ignore[valid-type]
+    """Which lattice, with periodic boundaries."""
+    L: tuple[int, ...] = (16,)
+    """Side in sites; two numbers for a rectangular lattice."""
+    J: float = 1.0
+    """Coupling of neighbours; positive is ferromagnetic."""
+    h: float = 0.0
+    """Magnetic field."""
+    beta: float | None = None
+    """Inverse temperature."""
+    temperature: float | None = None
+    """Temperature instead of --beta."""
+    model: Literal["fvbn", "odd", "made", "pixelcnn"] = "fvbn"
+    """Linear, odd masked net, MADE, or masked convolutions."""
+    hidden: int | None = None
+    """Hidden units: of each site for odd (default 4), of the layer for made (default 256)."""
+    steps: int = 12000
+    """Gradient steps."""
+    batch: int = 200
+    """Configurations drawn for each step."""
+    lr: float = 1e-3
+    """Learning rate of Adam at the start; it decays to 2 % as a half cosine."""
+    anneal: float = 0.3
+    """First fraction of the steps, in which beta rises from 0 to its value."""
+    average: float = 0.2
+    """Last fraction of the steps over which the weights are averaged (Polyak); 0 turns it off."""
+    samples: int = 20_000
+    """Draws for weights and averages, and proposals of the Markov chains."""
+    chains: int = 200
+    """Markov chains."""
+    clusters: bool = False
+    """Move every chain by one Wolff cluster before each proposal."""
+    every: int = 200
+    """Steps between two records and checkpoints."""
+    seed: int = 0
+    """Seed of the weights and of all draws."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    out: Path = Path("runs/sampler")
+    """Folder of results.json, neural_sampler.png, config.json, metrics.jsonl and the checkpoint."""
+    resume: bool = False
+    """Continue from the last checkpoint in --out."""
+    quiet: bool = False
+    """No progress bar."""
+
+    SMOKE = {"L": (4,), "beta": 0.3, "steps": 4, "every": 2, "samples": 4000, "chains": 20, "quiet": True}
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(f"--lr must be a finite number > 0, got {self.lr}")
+        for name in ("anneal", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"--{name} is a fraction of the steps, from 0 to below 1")
+        if self.hidden is not None and self.model not in ("odd", "made"):
+            raise ValueError(f"--hidden is an option of odd and made; leave it out for {self.model}")
+        if self.samples < 2 * self.chains:
+            raise ValueError(f"--samples must be at least twice --chains, got {self.samples}")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
+
+
+def main(*, config: Config = Config()) -> None:
+    torch.manual_seed(config.seed)
+    beta = betas_of(*([v] if v is not None else None for v in (config.beta, config.temperature)))[0]
+    device = pick_device(config.device)
+    target = Ising(lattices.build(config.lattice, config.L), J=config.J, h=config.h).to(device)
+    net = network(config, target, beta).to(device)
+    loss = ReverseKL(net, target.energy, beta, anneal=round(config.anneal * config.steps))
+    adam = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.99))
+    step = gradient_step(loss, adam, clip=1.0, **_training.schedule(config))
+    manifest = {"options": plain(config), "beta": beta, "model": target.describe()}
+    draws = Draws(net, config.batch, seed=config.seed)
+    _training.train(net, step, draws, config, manifest | {"provenance": provenance()})
+    with _training.safe(config):
+        found, log_w = results(config, net, target, beta)
+    found |= {"config": plain(config), "provenance": provenance()}
+    write_json(config.out / "results.json", found)
+    sys.stdout.write("\n".join(lines(found)) + "\n")
+    draw(config, found, log_w).savefig(config.out / "neural_sampler.png", dpi=150)
+    log.info("%s holds results.json and neural_sampler.png", config.out)
+
+
+def network(config: Config, target: Ising, beta: float) -> Autoregressive:
+    """The model, with the Boltzmann factor of the bonds to earlier sites in its direct term."""
+    hyper = {} if config.hidden is None else {"hidden": config.hidden}
+    net = models.build(config.model, target.lattice.shape, symmetric=config.h == 0, **hyper)
+    unit = torch.eye(target.lattice.n_sites, device=target.lattice.edges.device)
+    net.start_from(beta * (target.local_field(unit) - target.site_fields).float())
+    return net
+
+
+@torch.no_grad()
+def results(
+    config: Config, net: Autoregressive, target: Ising, beta: float
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What the trained model gives, as plain values, and the log weights of its draws."""
+    n_sites = target.lattice.n_sites
+    spins, log_w = importance.log_weights(net, target.energy, beta, config.samples, seed=config.seed)
+    log_z, known = exact.log_z(target, beta), exact.known(target, beta)
+    by_weights = importance.log_partition(log_w)
+    found: dict[str, Any] = {
+        "beta_f": {
+            "variational": dataclasses.asdict(stats.mean(-log_w[None] / n_sites)),
+            "weights": {"mean": -by_weights.mean / n_sites, "error": by_weights.error / n_sites, "tau": 0.5},
+            "exact": None if log_z is None else -log_z / n_sites,
+        },
+        "ess": effective_sample_size(log_w),
+    }
+    if log_z is not None:
+        found["reverse_kl"] = dataclasses.asdict(stats.mean((log_z - log_w)[None] / n_sites))
+    moves = between(config, target, beta) if config.clusters else None
+    made = importance.metropolis(
+        net,
+        target.energy,
+        beta,
+        chains=config.chains,
+        samples=config.samples // config.chains,
+        start=spins[: config.chains],
+        between=moves,
+        seed=config.seed,
+    )
+    kept = made.spins[:, made.spins.shape[1] // 10 :]
+    of_draws, of_chains = series(spins[None], target), series(kept, target)
+    found["acceptance"] = made.acceptance
+    found["observables"] = {
+        name: {
+            "draws": dataclasses.asdict(stats.mean(value)),
+            "weights": dataclasses.asdict(importance.reweighted(log_w, value[0])),
+            "metropolis": dataclasses.asdict(stats.mean(of_chains[name])),
+            "exact": known.get(name),
+        }
+        for name, value in of_draws.items()
+    }
+    return found, log_w
+
+
+def between(config: Config, target: Ising, beta: float) -> Any:
+    generator = torch.Generator(target.lattice.edges.device).manual_seed(private_seed(config.seed, 53))
+    return lambda spins: updates.get("wolff")(spins, target, beta, generator)[0]
+
+
+def series(spins: Tensor, target: Ising) -> dict[str, np.ndarray]:
+    """Energy and |m| per site, ``(chains, n)``."""
+    energy, total = target.energy(spins), spins.sum(-1, dtype=torch.float64).abs()
+    return {
+        name: (x / target.lattice.n_sites).cpu().numpy() for name, x in (("energy", energy), ("abs_m", total))
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """What is shown on the screen."""
+    free = found["beta_f"]
+    text = ["free energy  beta F / N"]
+    text += [f"  {name:<12}{Estimate(**free[name])}" for name in ("variational", "weights")]
+    if free["exact"] is not None:
+        text.append(f"  exact       {free['exact']:.8f}")
+        text.append(f"KL(q||p)      {Estimate(**found['reverse_kl'])} nats per site")
+    text.append(f"ESS           {found['ess']:.4f}    acceptance {found['acceptance']:.3f}")
+    for name, value in found["observables"].items():
+        text.append(f"{name}")
+        for kind in ("draws", "weights", "metropolis"):
+            text.append(f"  {kind:<12}{Estimate(**value[kind])}")
+        if value["exact"] is not None:
+            text.append(f"  exact       {value['exact']:.6f}")
+    return text
+
+
+def draw(config: Config, found: dict[str, Any], log_w: np.ndarray) -> Figure:
+    """The free energy while learning, and the weights at the end."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    learning, weights = figure.subplots(1, 2)
+    records = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
+    learning.plot([r["step"] for r in records], [r["free_energy"] for r in records], color=PALETTE[0])
+    learning.set(xlabel="step", ylabel=r"$\beta_t F_q / N$  (nats)")
+    if config.anneal:
+        learning.axvline(config.anneal * config.steps, color="0.7", linewidth=0.8, label="end of annealing")
+    if found["beta_f"]["exact"] is not None:
+        learning.axhline(found["beta_f"]["exact"], color=EXACT, linestyle="--", label="exact")
+    learning.legend(fontsize="small", frameon=False)
+    weights.hist(log_w - importance.log_partition(log_w).mean, bins=60, color=PALETTE[0], density=True)
+    weights.set(xlabel=r"$\ln\,(w / Z)$  (nats)", ylabel="density", title=f"ESS {found['ess']:.3f}")
+    return figure
