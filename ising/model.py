@@ -63,7 +63,8 @@ class Ising:
                 f"got shape {tuple(spins.shape)}"
             )
         i, j = self.lattice.edges.T
-        return -_weighted_sum(spins[..., i] * spins[..., j], self.J) - _weighted_sum(spins, self.h)
+        pairs = spins.index_select(-1, i) * spins.index_select(-1, j)
+        return -_weighted_sum(pairs, self.J) - _weighted_sum(spins, self.h)
 
     @cached_property
     def bond_couplings(self) -> Tensor:

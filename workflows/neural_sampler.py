@@ -17,7 +17,7 @@ with physgen compare.
 Example:
 
   physgen neural_sampler --L 16 --beta 0.44 --out runs/sampler
-  physgen neural_sampler --model odd --hidden 2 --L 8 --temperature 2.269
+  physgen neural_sampler --model made --L 8 --temperature 2.269 --h 0.1
   physgen neural_sampler --lattice triangular --L 8 --beta 0.25 --clusters
 """
 
@@ -66,10 +66,10 @@ class Config:
     """Inverse temperature."""
     temperature: float | None = None
     """Temperature instead of --beta."""
-    model: Literal["fvbn", "odd", "made", "pixelcnn"] = "fvbn"
+    model: Literal["fvbn", "odd", "made", "pixelcnn"] = "odd"
     """Linear, odd masked net, MADE, or masked convolutions."""
     hidden: int | None = None
-    """Hidden units: of each site for odd (default 4), of the layer for made (default 256)."""
+    """Hidden units: of each site for odd (default 1), of the layer for made (default 256)."""
     steps: int = 12000
     """Gradient steps."""
     batch: int = 200
@@ -123,7 +123,7 @@ def main(*, config: Config = Config()) -> None:
     target = Ising(lattices.build(config.lattice, config.L), J=config.J, h=config.h).to(device)
     net = network(config, target, beta).to(device)
     loss = ReverseKL(net, target.energy, beta, anneal=round(config.anneal * config.steps))
-    adam = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.99))
+    adam = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), fused=True)
     step = gradient_step(loss, adam, clip=1.0, **_training.schedule(config))
     manifest = {"options": plain(config), "beta": beta, "model": target.describe()}
     draws = Draws(net, config.batch, seed=config.seed)

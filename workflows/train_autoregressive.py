@@ -28,7 +28,7 @@ class Config(_training.Training):
     model: Literal["fvbn", "odd", "made", "pixelcnn"] = "made"
     """Linear, odd masked net, masked dense net, or masked convolutions in raster order."""
     hidden: int | None = None
-    """Hidden units: of the layer for made (default 256), of each site for odd (default 4)."""
+    """Hidden units: of the layer for made (default 256), of each site for odd (default 1)."""
     out: Path = Path("runs/made")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 

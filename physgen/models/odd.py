@@ -33,7 +33,7 @@ class Odd(Autoregressive):
         True
     """
 
-    def __init__(self, shape: tuple[int, ...], hidden: int = 4, symmetric: bool = True):
+    def __init__(self, shape: tuple[int, ...], hidden: int = 1, symmetric: bool = True):
         super().__init__(shape, symmetric=symmetric)
         n = self.n_sites
         self.hidden = hidden
