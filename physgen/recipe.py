@@ -9,7 +9,8 @@ same settings (``python -m workflows.benchmarks.rbm_quality``). What is in it, a
   would make chains and weights swing around each other), of size :math:`0.16 / \sqrt N` for N visible
   units, as N weights of a hidden unit act together;
 - a rate that falls as a half cosine, so that chains catch up and noise dies out, and the average of the
-  parameters over the last part (Polyak and Juditsky, 1992).
+  parameters over the last part (Polyak and Juditsky, 1992);
+- for tied machines, which have few parameters, natural gradients instead of Adam (:mod:`physgen.natural`).
 """
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from .energy import PersistentCD
 from .models.rbm import RBM
+from .natural import Natural
 from .train import GradientStep, Loss, decay
 
 
@@ -37,8 +39,9 @@ def rbm_step(
         data: All training configurations ``(*, width)``.
         steps: Steps of the whole training.
         loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` of 256 chains with 4 updates per step.
-        lr: Learning rate at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied machines,
-            whose parameters act at every site.
+        lr: Learning rate of Adam at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied
+            machines, whose parameters act at every site. Tied machines of at most 1000 parameters with plain
+            persistent chains and no ``lr`` follow natural gradients.
         average: Last fraction of the steps over which the parameters are averaged; 0 turns it off.
         seed: Of the chains.
 
@@ -56,9 +59,13 @@ def rbm_step(
     if loss is None:
         loss = PersistentCD(rbm, start=data, k=4, chains=256, seed=seed)
     trained = [p for p in rbm.parameters() if p.requires_grad]
-    rate = (0.4 if rbm.tied else 1.0) * 0.16 * rbm.width**-0.5 if lr is None else lr
-    adam = torch.optim.Adam(trained, rate, betas=(0.0, 0.999))
+    optimizer: torch.optim.Optimizer
+    if rbm.tied and rbm.W.numel() <= 1000 and lr is None and type(loss) is PersistentCD:
+        optimizer = Natural(rbm, loss)
+    else:
+        rate = (0.4 if rbm.tied else 1.0) * 0.16 * rbm.width**-0.5 if lr is None else lr
+        optimizer = torch.optim.Adam(trained, rate, betas=(0.0, 0.999))
     schedule = decay(steps, final=0.02, warm_up=min(50, steps // 20))
     return GradientStep(
-        loss, adam, schedule=schedule, average_from=round(steps * (1 - average)) if average else None
+        loss, optimizer, schedule=schedule, average_from=round(steps * (1 - average)) if average else None
     )

@@ -1,0 +1,99 @@
+r"""Natural gradient steps for tied Boltzmann machines, whose few parameters allow the whole Fisher matrix.
+
+.. math::
+    \theta \leftarrow \theta - \epsilon\, (F + \lambda \bar F)^{-1} g, \qquad
+    F = \operatorname{Cov}_q[\partial_\theta \log q(v)],
+
+with F over persistent chains, averaged over recent steps, and :math:`\bar F` the mean of its diagonal. At a
+critical point the statistics of the law have variances that differ by orders of magnitude. Steps of equal
+size in every parameter leave the directions of small variance unlearnt; these steps are of equal size in the
+Kullback-Leibler divergence.
+
+References:
+    | Natural Gradient Works Efficiently in Learning (Amari, 1998)
+"""
+
+import torch
+from torch import Tensor
+
+from .energy import PersistentCD
+from .models.rbm import RBM
+
+
+class Natural(torch.optim.Optimizer):
+    r"""An optimiser that divides the gradient by the covariance of the scores of the chains.
+
+    Biased as the chains are (:class:`~physgen.energy.PersistentCD`); the cost of a step grows as the cube of
+    the number of parameters, N times the hidden units per site.
+
+    Arguments:
+        rbm: A machine with ``tied``.
+        loss: Its persistent chains.
+        lr: :math:`\epsilon`, the part of the way that one step goes.
+        memory: Weight of the newest chains in the average of F.
+        damping: :math:`\lambda` in the end; a hundred times that at first, as F of a machine that has learnt
+            nothing says little about the next one, and 2 % less with every step.
+        longest: Largest length of a step in the metric F, :math:`\sqrt{2 KL}` of the machines on its ends.
+
+    Example:
+        >>> rbm = RBM((3, 3), hidden=2, tied=True, symmetric=True)
+        >>> loss = PersistentCD(rbm, start=torch.ones(50, 9), chains=50)
+        >>> loss(torch.ones(50, 9)).backward()
+        >>> Natural(rbm, loss).step()
+    """
+
+    def __init__(
+        self,
+        rbm: RBM,
+        loss: PersistentCD,
+        lr: float = 0.1,
+        *,
+        memory: float = 0.05,
+        damping: float = 1e-3,
+        longest: float = 0.3,
+    ):
+        if not rbm.tied:
+            raise ValueError("natural gradients over chains need a tied machine; train others by Adam")
+        self.trained = [p for p in rbm.parameters() if p.requires_grad]
+        super().__init__(self.trained, {"lr": lr})
+        self.rbm, self.loss = rbm, loss
+        self.memory, self.damping, self.longest = memory, damping, longest
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One step along the gradients that the parameters hold."""
+        fisher, rate = self._fisher(), self.param_groups[0]["lr"]
+        gradient = torch.cat([p.grad.flatten() for p in self.trained if p.grad is not None])
+        damping = self.damping * max(1.0, 100 * 0.98 ** self.state[self.trained[0]]["steps"])
+        ridge = damping * fisher.diagonal().mean() * torch.eye(len(fisher)).to(fisher)
+        move = rate * torch.linalg.solve(fisher + ridge, gradient)
+        length = (move @ fisher @ move).sqrt()
+        move *= (self.longest / length.clamp(min=self.longest)).item()
+        for p, part in zip(self.trained, move.split([p.numel() for p in self.trained]), strict=True):
+            p.sub_(part.view_as(p))
+
+    def _fisher(self) -> Tensor:
+        new = torch.cov(scores(self.rbm, self.loss.chains).T)
+        kept = self.state[self.trained[0]]
+        kept["steps"] = kept.get("steps", 0) + 1
+        old = kept.get("fisher", new)
+        kept["fisher"] = old.lerp(new, max(self.memory, 1 / kept["steps"]))
+        return kept["fisher"]
+
+
+def scores(rbm: RBM, v: Tensor) -> Tensor:
+    r""":math:`-\partial F(v) / \partial \theta` of a tied machine: ``(n, N)`` to ``(n, parameters)``.
+
+    In the order of its trained parameters, and without the mean over the law, which a covariance removes.
+
+    Example:
+        >>> scores(RBM((3, 3), hidden=2, tied=True, symmetric=True), torch.ones(5, 9)).shape
+        torch.Size([5, 18])
+    """
+    N = rbm.n_sites
+    hidden = rbm.hidden(v).mean.reshape(len(v), N, -1)
+    mu = rbm.visible_layer().mean(rbm.base.expand(N))
+    seen = rbm.displacement.reshape(N, N).argsort(0).flatten()  # the site at displacement d from site x
+    weight = torch.bmm((v - mu)[:, seen].reshape(len(v), N, N), hidden - 0.5).flatten(1)
+    known = {"W": weight, "b": v.sum(-1, keepdim=True), "c": hidden.sum(1)}
+    return torch.cat([known[name] for name, p in rbm.named_parameters() if p.requires_grad], 1)
