@@ -13,6 +13,9 @@ References:
     | Natural Gradient Works Efficiently in Learning (Amari, 1998)
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -60,8 +63,11 @@ class Natural(torch.optim.Optimizer):
         self.memory, self.damping, self.longest = memory, damping, longest
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One step along the gradients that the parameters hold."""
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """One step along the gradients that the parameters hold, or that ``closure`` gives them."""
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
         fisher, rate = self._fisher(), self.param_groups[0]["lr"]
         gradient = torch.cat([p.grad.flatten() for p in self.trained if p.grad is not None])
         damping = self.damping * max(1.0, 100 * 0.98 ** self.state[self.trained[0]]["steps"])
