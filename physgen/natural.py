@@ -49,7 +49,7 @@ class Natural(torch.optim.Optimizer):
         self,
         rbm: RBM,
         loss: PersistentCD,
-        lr: float = 0.1,
+        lr: float = 0.05,
         *,
         memory: float = 0.05,
         damping: float = 1e-3,

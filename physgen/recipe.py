@@ -38,7 +38,8 @@ def rbm_step(
         rbm: A new machine.
         data: All training configurations ``(*, width)``.
         steps: Steps of the whole training.
-        loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` of 256 chains with 4 updates per step.
+        loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` of 256 chains with 4 updates per step,
+            and twice both for tied machines, whose natural gradients move fast.
         lr: Learning rate of Adam at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied
             machines, whose parameters act at every site. Tied machines of at most 1000 parameters with plain
             persistent chains and no ``lr`` follow natural gradients.
@@ -57,7 +58,9 @@ def rbm_step(
     """
     rbm.centre(data)
     if loss is None:
-        loss = PersistentCD(rbm, start=data, k=4, chains=256, seed=seed)
+        loss = PersistentCD(
+            rbm, start=data, k=8 if rbm.tied else 4, chains=512 if rbm.tied else 256, seed=seed
+        )
     trained = [p for p in rbm.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer
     if rbm.tied and rbm.W.numel() <= 1000 and lr is None and type(loss) is PersistentCD:

@@ -56,7 +56,7 @@ def main(*, config: Config = Config()) -> None:
         four(table, T, steps, times)
     larger(table, 6, 2.27, 20, steps, quick=config.quick)
     for seed in range(1 if config.quick else 3):
-        larger(table, 8, T_C, 2, steps, quick=config.quick, tied=True, seed=seed)
+        larger(table, 8, T_C, 2, steps // 2, quick=config.quick, tied=True, seed=seed)
     larger(table, 8, T_C, 64, steps, quick=config.quick)
     if config.json is not None:
         write_json(config.json, table.rows)
@@ -88,7 +88,9 @@ def trained(
     rbm = RBM((L, L), hidden, symmetric=not plain, tied=tied)
     step = rbm_step(rbm, data, steps=steps, seed=seed)
     symmetries = [] if plain else SYMMETRIES
-    fit(step, Batches(data, 256, seed=seed, symmetries=symmetries, shape=(L, L)), steps=steps)
+    fit(
+        step, Batches(data, 512 if tied else 256, seed=seed, symmetries=symmetries, shape=(L, L)), steps=steps
+    )
     step.finish()
     return rbm, time.process_time() - began
 
