@@ -10,7 +10,8 @@ same settings (``python -m workflows.benchmarks.rbm_quality``). What is in it, a
   units, as N weights of a hidden unit act together;
 - a rate that falls as a half cosine, so that chains catch up and noise dies out, and the average of the
   parameters over the last part (Polyak and Juditsky, 1992);
-- for tied machines, which have few parameters, natural gradients instead of Adam (:mod:`physgen.natural`).
+- for tied machines of at most 200 weights (more are not measured), natural gradients instead of Adam
+  (:mod:`physgen.natural`).
 """
 
 import torch
@@ -41,7 +42,7 @@ def rbm_step(
         loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` of 256 chains with 4 updates per step,
             and twice both for tied machines, whose natural gradients move fast.
         lr: Learning rate of Adam at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied
-            machines, whose parameters act at every site. Tied machines of at most 1000 parameters with plain
+            machines, whose parameters act at every site. Tied machines of at most 200 weights with plain
             persistent chains and no ``lr`` follow natural gradients.
         average: Last fraction of the steps over which the parameters are averaged; 0 turns it off.
         seed: Of the chains.
@@ -63,7 +64,7 @@ def rbm_step(
         )
     trained = [p for p in rbm.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer
-    if rbm.tied and rbm.W.numel() <= 1000 and lr is None and type(loss) is PersistentCD:
+    if rbm.tied and rbm.W.numel() <= 200 and lr is None and type(loss) is PersistentCD:
         optimizer = Natural(rbm, loss)
     else:
         rate = (0.4 if rbm.tied else 1.0) * 0.16 * rbm.width**-0.5 if lr is None else lr

@@ -93,7 +93,7 @@ class Config(_training.Training):
     batch: int = 256
     """Configurations per step."""
     lr: float | None = None
-    """Rate of Adam at the start; default 0.16 / sqrt(N) for N spins, or natural gradients with --tied."""
+    """Rate of Adam at the start; default 0.16 / sqrt(N) for N spins; see physgen/recipe.py for --tied."""
     l1: float = 0.0
     """Weight decay towards zeros: this times the sum of |W|, nats."""
     l2: float = 0.0
