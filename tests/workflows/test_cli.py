@@ -160,15 +160,18 @@ def command_has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def test_help_is_quick_and_imports_no_torch():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_help_imports_nothing_heavy():
+    """What makes a command slow to answer is what it imports; seconds would depend on the machine."""
     done = physgen("--help")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0
     assert "simulate" in done.stdout
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
-    script = "import sys, workflows.__main__ as m; m.build_app(); assert 'torch' not in sys.modules"
+    script = (
+        "import sys, workflows.__main__ as m; m.build_app(); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numba', 'matplotlib', 'scipy', 'h5py')))"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    heavy = script.replace("m.build_app();", "m.build_app(); import h5py;")  # negative control
+    assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 1
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(folder, tmp_path):
