@@ -15,6 +15,7 @@ import torch
 from pyro.distributions import Categorical, TorchDistribution, constraints
 from torch import Size, Tensor
 
+from . import halves
 from .layer import MAX_STATES, Layer, all_states, count
 from .lookup import product
 from .spin import Shape
@@ -154,7 +155,13 @@ class RestrictedBoltzmann(TorchDistribution):
         return self._log_weight_hidden(h) - self.log_partition()
 
     def log_weights(self, visible: bool) -> Tensor:
-        """Unnormalised log-probability of every state of a layer by number, batch shape + ``(S,)``."""
+        """Unnormalised log-probability of every state of a layer by number, batch shape + ``(S,)``.
+
+        Between layers of two-valued units and without a gradient by :mod:`physgen.distributions.halves`.
+        """
+        found = self._by_halves(visible)
+        if found is not None:
+            return found
         weigh = (lambda v: -self.free_energy(v)) if visible else self._log_weight_hidden
         return torch.cat([weigh(block) for block in self._blocks(visible)]).movedim(0, -1)
 
@@ -285,6 +292,20 @@ class RestrictedBoltzmann(TorchDistribution):
         layer = self._summed(visible)
         for numbers in torch.arange(count(layer), device=self.loc.device).split(_BLOCK):
             yield layer.state(numbers, self.loc).reshape(-1, *(1,) * len(self.batch_shape), layer.width)
+
+    def _by_halves(self, visible: bool) -> Tensor | None:
+        parts = self.weight, self.loc, self.hidden_bias
+        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in parts)
+        layers = self.visible_units, self.hidden_units
+        plain = self.weight.device.type == "cpu" and all(layer.binary for layer in layers)
+        if wanted or self.batch_shape or not plain:
+            return None
+        count(self._summed(visible))
+        if visible:
+            found = halves.log_weights(*layers, self.weight, self.hidden_bias, self.loc)
+        else:
+            found = halves.log_weights(*reversed(layers), self.weight.mT, self.loc, self.hidden_bias)
+        return None if found is None else found.to(self.weight)
 
     def _average(self, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Average over the summed layer of a function of mean and variance of v in each of its states."""

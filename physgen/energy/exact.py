@@ -101,10 +101,10 @@ def enumerated(law: RestrictedBoltzmann) -> tuple[Tensor, Moments]:
 
 def _summed(law: RestrictedBoltzmann) -> tuple[Tensor, Moments]:
     blocks = law.visible_units.states(law.loc).split(_BLOCK)
-    log_weight = [-law.free_energy(v).double() for v in blocks]
-    log_z = torch.cat(log_weight).logsumexp(0)
+    log_weight = law.log_weights(visible=True).double()
+    log_z = log_weight.logsumexp(0)
     total = [torch.zeros_like(x) for x in (law.weight, law.loc, law.hidden_bias)]
-    for v, p in zip(blocks, ((w - log_z).exp().to(law.weight) for w in log_weight), strict=True):
+    for v, p in zip(blocks, (log_weight - log_z).exp().to(law.weight).split(_BLOCK), strict=True):
         t_v, t_h = _statistics(law, v)
         weighted = p.unsqueeze(-1) * t_v
         for mean, part in zip(total, (weighted.mT @ t_h, weighted.sum(0), p @ t_h), strict=True):
@@ -120,9 +120,8 @@ def fisher(law: RestrictedBoltzmann) -> Tensor:
     square: Tensor | float = 0.0
     mean: Tensor | float = 0.0
     blocks = law.visible_units.states(law.loc).split(_BLOCK)
-    log_z = torch.cat([-law.free_energy(v).double() for v in blocks]).logsumexp(0)
-    for v in blocks:
-        p = (-law.free_energy(v).double() - log_z).exp()
+    weights = law.log_weights(visible=True).double().softmax(0).split(_BLOCK)
+    for v, p in zip(blocks, weights, strict=True):
         t_v, t_h = (t.double() for t in _statistics(law, v))
         score = torch.cat([(t_v.unsqueeze(-1) * t_h.unsqueeze(-2)).flatten(1), t_v, t_h], 1)
         square, mean = square + (p.unsqueeze(-1) * score).mT @ score, mean + p @ score

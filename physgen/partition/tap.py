@@ -91,7 +91,7 @@ def tap(
 def _in_bits(machine: RestrictedBoltzmann) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Couplings, biases and a constant of log Z after writing every unit as low + (high - low) * bit."""
     layers = machine.visible_units, machine.hidden_units
-    if machine.batch_shape or any(len(x.values) != 2 or x.width != x.n for x in layers):
+    if machine.batch_shape or not all(x.binary for x in layers):
         raise ValueError("the TAP free energy is that of one machine whose units have two values each")
     (a, k), (a_, k_) = ((low, high - low) for ((low,), (high,)) in (x.values for x in layers))
     W, b, c = (x.double() for x in (machine.weight, machine.loc, machine.hidden_bias))

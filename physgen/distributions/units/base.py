@@ -98,6 +98,11 @@ class Units(ABC):
         return _Valid(self)
 
     @property
+    def binary(self) -> bool:
+        """Whether every unit is one coordinate of two values."""
+        return len(self.values) == 2 and self.width == self.n
+
+    @property
     def n_states(self) -> float:
         """How many states the layer has."""
         return float(len(self.values)) ** self.n if self.values else math.inf
