@@ -1,7 +1,7 @@
 r"""Partition functions by annealed importance sampling.
 
-Chains pass through the laws :math:`p_k \propto f_k` of ``model.annealed(t_k)``, t from 0 to 1, by one update
-each:
+Chains pass through laws :math:`p_k \propto f_k` of a path from independent units to the model, t from 0 to 1,
+by one update each:
 
 .. math::
     \log w = \sum_{k=1}^{K} [\log f_k(x_{k-1}) - \log f_{k-1}(x_{k-1})], \qquad x_k \sim T_k(x_k | x_{k-1}),
@@ -30,7 +30,7 @@ from .partition.bennett import meeting
 from .partition.path import Path
 from .partition.schedule import anneal, spaced
 
-__all__ = ["UnevenWeights", "bracket", "bridge", "integrated", "log_partition", "log_weights", "reverse"]
+__all__ = ["UnevenWeights", "bracket", "bridge", "integrated", "log_partition", "reverse"]
 
 
 def log_partition(
@@ -52,7 +52,8 @@ def log_partition(
         temperatures: Steps K, at least 1, from t = 0 to t = 1; spaced by a pilot.
         generator: Source of randomness; torch's global one if not given.
         base: Visible bias at t = 0, ``(N,)``. Default: the model's own choice, the data's means after
-            :meth:`physgen.models.rbm.RBM.centre`.
+            :meth:`physgen.models.rbm.RBM.centre`. No matter where the path is that of the marginal weight of
+            hidden units (:mod:`physgen.partition.collapsed`), which starts with every state alike.
         data: Configurations ``(*, N)``; the base is then fitted to their means.
 
     Warns:
@@ -64,9 +65,8 @@ def log_partition(
         >>> log_partition(rbm, chains=500, temperatures=50).sigmas_from(rbm.log_partition()) < 5
         True
     """
-    _check(chains, temperatures)
-    path = path_of(model, fitted_base(model, base, data))
-    return forward_weights(path, chains, spaced(path, temperatures, generator), generator).checked()
+    path, times = _prepared(model, chains, temperatures, generator, base, data)
+    return forward_weights(path, chains, times, generator).checked()
 
 
 def reverse(
@@ -89,9 +89,8 @@ def reverse(
         >>> reverse(rbm, rbm.sample(500), temperatures=50).sigmas_from(rbm.log_partition()) < 5
         True
     """
-    _check(len(samples), temperatures)
-    path = path_of(model, fitted_base(model, base, data))
-    return reverse_weights(path, samples, spaced(path, temperatures, generator), generator).checked()
+    path, times = _prepared(model, len(samples), temperatures, generator, base, data)
+    return reverse_weights(path, samples, times, generator).checked()
 
 
 def bracket(
@@ -159,30 +158,14 @@ def integrated(
         >>> integrated(rbm, chains=500, temperatures=200).sigmas_from(rbm.log_partition()) < 5
         True
     """
-    _check(chains, temperatures)
-    path = path_of(model, fitted_base(model, base, data))
-    times = spaced(path, temperatures, generator).tolist()
+    path, times = _prepared(model, chains, temperatures, generator, base, data)
     state = path.start(chains, generator)
     total = torch.zeros(chains, dtype=torch.float64, device=state[0].device)
-    for here, there in pairwise(times):
+    for here, there in pairwise(times.tolist()):
         total += path.change(state, here, there) / 2
         state = path.move(state, there, generator)
         total += path.change(state, here, there) / 2
     return Estimate(path.log_z0 + float(total.mean()), float(total.std()) / math.sqrt(chains))
-
-
-@torch.no_grad()
-def log_weights(
-    model: Annealable,
-    v: Tensor,
-    path: Tensor,
-    generator: torch.Generator | None = None,
-    *,
-    base: Tensor | None = None,
-) -> Tensor:
-    """Log-weights ``(n,)``, float64, of chains ``v`` ``(n, N)`` along the times ``path`` ``(K + 1,)``."""
-    way = path_of(model, base)
-    return anneal(way, way.of(v, float(path[0]), generator), path, generator)[0]
 
 
 @torch.no_grad()
@@ -198,7 +181,7 @@ def reverse_weights(
     path: Path, samples: Tensor, times: Tensor, generator: torch.Generator | None = None
 ) -> Weights:
     """Of chains from samples ``(n, N)`` of the model to independent units."""
-    log_w = anneal(path, path.of(samples, 1.0, generator), times.flip(0), generator)[0]
+    log_w = anneal(path, path.of(samples, generator), times.flip(0), generator)[0]
     return Weights(log_w, path.log_z0, -1)
 
 
@@ -213,9 +196,7 @@ def both_ways(
     data: Tensor | None = None,
 ) -> tuple[Weights, Weights]:
     """:func:`forward_weights` of ``chains`` chains and :func:`reverse_weights` of one chain per sample."""
-    _check(min(chains, len(samples)), temperatures)
-    path = path_of(model, fitted_base(model, base, data))
-    times = spaced(path, temperatures, generator)
+    path, times = _prepared(model, min(chains, len(samples)), temperatures, generator, base, data)
     forward = forward_weights(path, chains, times, generator)
     return forward, reverse_weights(path, samples, times, generator)
 
@@ -234,10 +215,19 @@ def fitted_base(model: Annealable, base: Tensor | None, data: Tensor | None) -> 
     return start.visible_units.fit(torch.as_tensor(data).flatten(0, -2).to(start.loc)).to(start.loc)
 
 
-def _check(chains: int, temperatures: int) -> None:
-    """One sentence on why no estimate with an error can come of them."""
+def _prepared(
+    model: Annealable,
+    chains: int,
+    temperatures: int,
+    generator: torch.Generator | None,
+    base: Tensor | None,
+    data: Tensor | None,
+) -> tuple[Path, Tensor]:
+    """The path and its times; or one sentence on why no estimate with an error can come of them."""
     if chains < 2 or temperatures < 1:
         raise ValueError(
             f"annealing needs at least 2 chains, to tell the error, and 1 temperature, got {chains} and "
             f"{temperatures}; hundreds of each are usual"
         )
+    path = path_of(model, fitted_base(model, base, data))
+    return path, spaced(path, temperatures, generator)

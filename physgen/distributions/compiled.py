@@ -16,13 +16,18 @@ WORD, INDEX, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
 
 
-def jit(function: Callable) -> Callable:
+def jit(function: Callable, **more: object) -> Callable:
     """Compiles a loop that allocates nothing, without the interpreter lock; keeps the code where it can."""
-    options = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    options = {"nogil": True, "error_model": "numpy", "_nrt": False} | more
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder to cache in
         return numba.njit(**options)(function)
+
+
+def jit_reordered(function: Callable) -> Callable:
+    """:func:`jit` that may add and multiply in another order, so that sums and products are vectorised."""
+    return jit(function, fastmath={"reassoc", "contract"})
 
 
 def place(builder: ir.IRBuilder, array: ir.Value, index: ir.Value, more: int = 0) -> ir.Value:

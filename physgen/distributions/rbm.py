@@ -16,6 +16,7 @@ from pyro.distributions import Categorical, TorchDistribution, constraints
 from torch import Size, Tensor
 
 from . import halves
+from .bits import in_bits
 from .layer import MAX_STATES, Layer, all_states, count
 from .lookup import product
 from .spin import Shape
@@ -295,16 +296,13 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def _by_halves(self, visible: bool) -> Tensor | None:
         parts = self.weight, self.loc, self.hidden_bias
-        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in parts)
-        layers = self.visible_units, self.hidden_units
-        plain = self.weight.device.type == "cpu" and all(layer.binary for layer in layers)
-        if wanted or self.batch_shape or not plain:
+        if torch.is_grad_enabled() and any(x.requires_grad for x in parts):
+            return None
+        bits = in_bits(self) if self.weight.device.type == "cpu" else None
+        if bits is None:
             return None
         count(self._summed(visible))
-        if visible:
-            found = halves.log_weights(*layers, self.weight, self.hidden_bias, self.loc)
-        else:
-            found = halves.log_weights(*reversed(layers), self.weight.mT, self.loc, self.hidden_bias)
+        found = halves.log_weights(bits.swapped if visible else bits)
         return None if found is None else found.to(self.weight)
 
     def _average(self, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

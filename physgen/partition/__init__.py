@@ -2,6 +2,7 @@ r"""Partition functions :math:`Z` of machines that are too large to be summed.
 
 ==================  =======================================================================================
 :mod:`path`         machines between independent units and the model, and updates that keep their laws
+:mod:`collapsed`    a better path where units have two values: the wide layer is summed over, not drawn
 :mod:`schedule`     where on the path the temperatures lie, by a pilot
 :mod:`weights`      importance weights: their mean in log space, its error, and whether to believe it
 :mod:`bennett`      the acceptance ratio of chains that walk the path both ways

@@ -1,7 +1,8 @@
 r"""Paths of laws :math:`p_t \propto f_t` from independent units at t = 0 to a model at t = 1.
 
 A path says how much :math:`\log f_t` changes with t at a state, and moves states by updates that leave
-:math:`p_t` as it is. Annealing in either direction needs no more.
+:math:`p_t` as it is. Annealing in either direction needs no more. Those here serve any units;
+:mod:`physgen.partition.collapsed` has a better one for units of two values.
 """
 
 from typing import NamedTuple, Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import RestrictedBoltzmann
+from .collapsed import Collapsed, fits
 
 
 class Annealable(Protocol):
@@ -30,8 +32,8 @@ class Path(Protocol):
         """``n`` independent states of the law at t = 0."""
         ...
 
-    def of(self, v: Tensor, t: float, generator: torch.Generator | None) -> NamedTuple:
-        """States at t with visible units ``(n, D)``."""
+    def of(self, v: Tensor, generator: torch.Generator | None) -> NamedTuple:
+        """States of the law at t = 1 from its samples ``(n, D)``."""
         ...
 
     def change(self, state: NamedTuple, here: float, there: float) -> Tensor:
@@ -78,9 +80,9 @@ class Straight:
     def start(self, n: int, generator: torch.Generator | None) -> Field:
         return self._seen(self._kept.draw(self._kept_0.expand(n, -1), generator))
 
-    def of(self, v: Tensor, t: float, generator: torch.Generator | None) -> Field:
+    def of(self, v: Tensor, generator: torch.Generator | None) -> Field:
         v = v.to(self._forth)
-        return self._seen(self._other(v, t, generator) if self._keeps_hidden else v)
+        return self._seen(self._other(v, 1.0, generator) if self._keeps_hidden else v)
 
     def change(self, state: Field, here: float, there: float) -> Tensor:
         return self._log_weight(state, there) - self._log_weight(state, here)
@@ -129,7 +131,7 @@ class Stepwise:
         law = self._at(0.0)
         return Visible(law.draw_visible(law.hidden_bias.new_zeros(n, law.n_hidden), generator))
 
-    def of(self, v: Tensor, t: float, generator: torch.Generator | None) -> Visible:  # noqa: ARG002
+    def of(self, v: Tensor, generator: torch.Generator | None) -> Visible:  # noqa: ARG002
         return Visible(v)
 
     def change(self, state: Visible, here: float, there: float) -> Tensor:
@@ -149,16 +151,20 @@ class Stepwise:
 
 @torch.no_grad()
 def path_of(model: Annealable, base: Tensor | None = None) -> Path:
-    """The path of a model: :class:`Straight` where its annealed machines lie on one, else :class:`Stepwise`.
+    """The path of a model: :class:`Stepwise`, or a better one where its annealed machines lie on a line.
+
+    That is :class:`physgen.partition.collapsed.Collapsed` where it fits, else :class:`Straight`.
 
     Example:
         >>> from physgen.distributions import SpinRBM
         >>> machine = SpinRBM(torch.ones(3, 2), torch.zeros(3), torch.zeros(2))
         >>> type(path_of(machine)).__name__, round(path_of(machine).log_z0, 4)  # 5 log 2
-        ('Straight', 3.4657)
+        ('Collapsed', 3.4657)
     """
     start, middle, end = (model.annealed(t, base) for t in (0.0, 0.5, 1.0))
-    return Straight(start, end) if _straight(start, middle, end) else Stepwise(model, base)
+    if not _straight(start, middle, end):
+        return Stepwise(model, base)
+    return Collapsed(start, end) if fits(end) else Straight(start, end)
 
 
 def _straight(start: object, middle: object, end: object) -> bool:

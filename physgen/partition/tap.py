@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import RestrictedBoltzmann
+from ..distributions.bits import in_bits
 
 DAMPING = 0.5
 
@@ -72,7 +73,10 @@ def tap(
     """
     if order not in (1, 2, 3):
         raise ValueError(f"the expansion is known here to order 1, 2 or 3, got {order}")
-    W, b, c, constant = _in_bits(machine)
+    bits = in_bits(machine)
+    if bits is None:
+        raise ValueError("the TAP free energy is that of one machine whose units have two values each")
+    W, b, c, constant = bits
     m = b.sigmoid().unsqueeze(0) if start is None else start.double().reshape(-1, len(b))
     h = (c + m @ W).sigmoid()
     change = torch.full((), torch.inf)
@@ -86,17 +90,6 @@ def tap(
     values = constant - _gibbs_energy(W, b, c, m, h, order)
     best = int(values.argmax())
     return Tap(float(values[best]), bool(change < tolerance), m[best])
-
-
-def _in_bits(machine: RestrictedBoltzmann) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Couplings, biases and a constant of log Z after writing every unit as low + (high - low) * bit."""
-    layers = machine.visible_units, machine.hidden_units
-    if machine.batch_shape or not all(x.binary for x in layers):
-        raise ValueError("the TAP free energy is that of one machine whose units have two values each")
-    (a, k), (a_, k_) = ((low, high - low) for ((low,), (high,)) in (x.values for x in layers))
-    W, b, c = (x.double() for x in (machine.weight, machine.loc, machine.hidden_bias))
-    constant = a * b.sum() + a_ * c.sum() + a * a_ * W.sum()
-    return k * k_ * W, k * (b + a_ * W.sum(1)), k_ * (c + a * W.sum(0)), constant
 
 
 def _field(W: Tensor, m: Tensor, h: Tensor, order: int) -> Tensor:

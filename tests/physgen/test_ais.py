@@ -86,14 +86,13 @@ def test_forward_and_reverse_enclose_the_exact_value():
         assert estimate.error < 0.3
     weak = machine()
     assert ais.integrated(weak, 200, 400, generator()).sigmas_from(weak.log_partition()) < 4.5
-    path = torch.linspace(0, 1, 7)
     below, above = ais.both_ways(rbm, samples, 400, 6, generator())
     assert below.log_z0 + below.log_w.mean() < exact < above.log_z0 - above.log_w.mean()  # Jensen
-    v = rbm.annealed(0.0).draw_visible(torch.zeros(400, 6, dtype=torch.float64), generator())
-    assert below.log_z0 + ais.log_weights(rbm, v, path, generator()).mean() < exact
 
 
 PAIRS = [
+    (units.Bernoulli(6), units.Spin(4)),
+    (units.Spin(4), units.Binomial(6, 1)),
     (units.Softmax(4, 3), units.Bernoulli(3)),
     (units.Binomial(4, 2), units.Spin(3)),
     (units.Gaussian(4, torch.full((4,), 0.8, dtype=torch.float64)), units.Bernoulli(6)),
@@ -113,7 +112,7 @@ def test_any_units_anneal_and_both_forms_of_the_path_agree(layers):
     law = RestrictedBoltzmann(visible, hidden, W, b, c)
     base, exact = b / 2, float(law.log_partition())
     straight, stepwise = path_of(law, base), Stepwise(law, base)
-    assert isinstance(straight, Straight)
+    assert not isinstance(straight, Stepwise)
     assert straight.log_z0 == pytest.approx(stepwise.log_z0, abs=1e-12)
     times = torch.linspace(0, 1, 21, dtype=torch.float64)
     samples = law.sample((400,))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from physgen.distributions import RestrictedBoltzmann, halves, units
+from physgen.distributions.bits import in_bits
 
 DOUBLE = torch.float64
 LAYERS = [units.Bernoulli, units.Spin, lambda n: units.Binomial(n, 1)]
@@ -40,7 +41,7 @@ def test_sizes(size):
 
 def test_fields_without_a_table_are_summed_in_logarithms():
     d = law(units.Spin(7), units.Bernoulli(6), 150.0)
-    assert halves.log_weights(d.hidden_units, d.visible_units, d.weight.mT, d.loc, d.hidden_bias) is None
+    assert halves.log_weights(in_bits(d)) is None
     torch.testing.assert_close(d.log_weights(False), reference(d, False))
     d.loc = torch.full((7,), torch.nan, dtype=DOUBLE)
     assert d.log_weights(False).isnan().all()
