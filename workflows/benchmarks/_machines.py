@@ -8,20 +8,14 @@ configurations, ``gibbs(n)``, n updates of 1000 chains, and ``update(v)``, one u
 
 import sys
 import time
-import typing
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _peers import serve
+from _peers import older_python, serve
 
 BATCH, CHAINS, RATE = 100, 1000, 0.01
-
-
-def older_python():
-    """Gives Python 3.11 the decorator without effect that rbms 0.6 imports from 3.12."""
-    typing.override = getattr(typing, "override", lambda function: function)
 
 
 class _Loop:

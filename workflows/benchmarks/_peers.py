@@ -8,9 +8,15 @@ import os
 import pickle
 import sys
 import time
+import typing
 from collections.abc import Callable
 
 import numpy as np
+
+
+def older_python() -> None:
+    """Gives Python 3.11 the decorator without effect that rbms 0.6 imports from 3.12."""
+    typing.override = getattr(typing, "override", lambda function: function)
 
 
 def serve(kinds: dict[str, Callable]) -> None:
@@ -131,6 +137,7 @@ class RbmsAis:
     """log Z of one machine of 0/1 units by rbms."""
 
     def __init__(self, parameters: list[np.ndarray]):
+        older_python()
         import torch
         from rbms.bernoulli_bernoulli.classes import BBRBM
 
