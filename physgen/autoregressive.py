@@ -1,38 +1,104 @@
-r"""What every autoregressive model of spins shares: one order of the sites, exact densities and draws.
+r"""What every autoregressive model shares: one order of the sites, exact densities and draws.
 
 .. math:: q(s) = \prod_i q(s_i \mid s_{<i}), \qquad q(s_i \mid s_{<i}) = \sigma(2 \theta_i s_i), \qquad
     \theta_i = b_i + \sum_{j<i} D_{ij} s_j + \text{what the network adds} ,
 
-sites in row-major order. The direct term D joins a site with all earlier ones, so with its neighbours across
-the periodic edges, too, which no causal window reaches.
+sites in row-major order; for an alphabet of q symbols, :math:`\theta_i` is q logits and :math:`\sigma` the
+softmax (:mod:`physgen.alphabet`). The direct term D joins a site with all earlier ones, so with its
+neighbours across the periodic edges, too, which no causal window reaches.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from .nn import MaskedLinear, check_spins, spin_log_prob
+from .alphabet import alphabet
+from .distributions import ancestral
+from .nn import MaskedLinear
+
+Next = Callable[[int], Tensor]
+"""What the network adds at site i, ``(n, outputs)``; to be called for the sites 0, 1, ... in turn."""
 
 
 class Autoregressive(nn.Module):
-    r"""A model offers ``forward(spins)``, the fields :math:`\theta_i(s_{<i})`, and ``draw(n, generator)``.
-
-    ``draw`` goes from site to site and computes what a new spin changes, nothing twice. It returns spins and
-    the fields that they were drawn from, which are those of ``forward`` up to rounding.
+    r"""A model writes :meth:`network`, what it adds for all sites at once, and :meth:`cached`, the same site
+    by site with nothing computed twice; densities and draws follow. It may have a faster ``draw``.
 
     Arguments:
         shape: Sites along each axis, any number of axes.
         symmetric: Without biases. Where the rest of the network is odd in s, :math:`q(s) = q(-s)` exactly:
-            right for zero field, wrong for any other.
+            right for zero field, wrong for any other. Of spins only.
+        symbols: Values that a site can have: 2 for spins ±1, otherwise integers 0 to q - 1.
+        levels: They are levels of one quantity, such as grey, and read as one number.
+        direct: With the direct term D; it takes :math:`(q N)^2` weights. Otherwise only the biases b.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, symmetric: bool):
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        symmetric: bool = False,
+        symbols: int = 2,
+        levels: bool = False,
+        direct: bool = True,
+    ):
         super().__init__()
+        if symmetric and symbols > 2:
+            raise ValueError(
+                f"symmetric is about the flip of spins, not about {symbols} symbols; leave it out"
+            )
         self.shape, self.n_sites = tuple(shape), math.prod(shape)
-        site = torch.arange(self.n_sites)
-        self.direct = MaskedLinear(site[:, None] > site, bias=not symmetric)
-        nn.init.zeros_(self.direct.weight)
+        self.alphabet = alphabet(symbols, levels=levels)
+        inputs, outputs, bias = self.alphabet.inputs, self.alphabet.outputs, not symmetric
+        self.direct = (
+            Earlier(self.n_sites, inputs, outputs, bias=bias) if direct else Bias(self.n_sites, outputs, bias)
+        )
+
+    def network(self, x: Tensor) -> Tensor:
+        """Features of the values ``(n, N, inputs)`` to what is added, ``(n, N, outputs)``."""
+        raise NotImplementedError
+
+    def cached(self, x: Tensor) -> Next:
+        """:meth:`network` of features that the caller writes into x, those of site i before site i + 1."""
+        raise NotImplementedError
+
+    def forward(self, values: Tensor) -> Tensor:
+        r"""Fields :math:`\theta_i(s_{<i})`: ``(*, N)`` to ``(*, N)``; to logits ``(*, N, q)`` for symbols."""
+        x = self.alphabet.read(values, self._like().dtype).reshape(-1, self.n_sites, self.alphabet.inputs)
+        given = self.direct(x) + self.network(x)
+        return given.reshape(*values.shape, self.alphabet.outputs).squeeze(-1)
+
+    def conditionals(self, values: Tensor) -> Tensor:
+        r""":math:`q(s_i = 1 \mid s_{<i})`, ``(*, N)``; for symbols those of all, ``(*, N, q)``."""
+        return self.alphabet.conditionals(self(self.alphabet.check(values, self.shape)))
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        """Normalised: ``(*, N)`` values to ``(*,)`` log-probabilities, nats."""
+        values = self.alphabet.check(values, self.shape)
+        return self.alphabet.log_prob(values, self(values))
+
+    def loss(self, values: Tensor) -> Tensor:
+        """Negative log-likelihood per site, nats."""
+        return -self.log_prob(values).mean() / self.n_sites
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Independent draws, ``(n, N)``."""
+        return self.draw(n, generator)[0]
+
+    @torch.no_grad()
+    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws ``(n, N)`` and what they were drawn from, as :meth:`forward` up to rounding."""
+        x = self._like().new_zeros(n, self.n_sites, self.alphabet.inputs)
+        add, values, given = self.cached(x), [], []
+        for i in range(self.n_sites):
+            given.append(self.direct.at(i, x) + add(i))
+            values.append(self.alphabet.draw(given[-1], generator))
+            x[:, i] = self.alphabet.read(values[-1], x.dtype)
+        return torch.stack(values, 1), torch.stack(given, 1).squeeze(-1)
 
     @torch.no_grad()
     def start_from(self, couplings: Tensor) -> None:
@@ -47,19 +113,44 @@ class Autoregressive(nn.Module):
             raise ValueError(f"couplings need shape {tuple(self.direct.weight.shape)}, got {couplings.shape}")
         self.direct.weight.copy_(couplings * self.direct.mask)
 
-    def conditionals(self, spins: Tensor) -> Tensor:
-        r""":math:`q(s_i = 1 \mid s_{<i})` along the given configurations: ``(*, N)`` to ``(*, N)``."""
-        return torch.sigmoid(2 * self(check_spins(spins, self.shape)))
+    @property
+    def compiled(self) -> bool:
+        """Whether draws by :mod:`physgen.distributions.ancestral` apply: of spins, with a direct term."""
+        dense = isinstance(self.direct, Earlier) and self.alphabet.outputs == 1
+        return dense and ancestral.applies(self.direct.weight)
 
-    def log_prob(self, spins: Tensor) -> Tensor:
-        """Normalised: ``(*, N)`` spins to ``(*,)`` log-probabilities, nats."""
-        return spin_log_prob(spins, self(check_spins(spins, self.shape)))
+    def _like(self) -> Tensor:
+        return next(self.parameters())
 
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, ``(n, N)``."""
-        return self.draw(n, generator)[0]
 
-    def loss(self, spins: Tensor) -> Tensor:
-        """Negative log-likelihood per site, nats."""
-        return -self.log_prob(spins).mean() / self.n_sites
+class Earlier(MaskedLinear):
+    """Linear in all earlier sites: ``(n, N, inputs)`` to ``(n, N, outputs)``."""
+
+    def __init__(self, n_sites: int, inputs: int, outputs: int, *, bias: bool):
+        site = torch.arange(n_sites)
+        super().__init__(site.repeat_interleave(outputs)[:, None] > site.repeat_interleave(inputs), bias=bias)
+        self.inputs, self.outputs = inputs, outputs
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1)).unflatten(-1, (-1, self.outputs))
+
+    def at(self, i: int, x: Tensor) -> Tensor:
+        """The same at site i alone, ``(n, outputs)``."""
+        rows, known = slice(i * self.outputs, (i + 1) * self.outputs), i * self.inputs
+        bias = None if self.bias is None else self.bias[rows]
+        return linear(x.flatten(1)[:, :known], self.weight[rows, :known], bias)
+
+
+class Bias(nn.Module):
+    """In place of :class:`Earlier`, without any weights."""
+
+    def __init__(self, n_sites: int, outputs: int, bias: bool):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(n_sites, outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(()) if self.bias is None else self.bias
+
+    def at(self, i: int, x: Tensor) -> Tensor:
+        return x.new_zeros(()) if self.bias is None else self.bias[i]

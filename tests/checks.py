@@ -19,11 +19,15 @@ def goodness_of_fit(spins: Tensor, probs: Tensor) -> float:
 
     States that expect fewer than 10 draws share one bin.
     """
-    counts = counts_of(spins)
-    expected = probs.double() / probs.double().sum() * len(spins)
+    return goodness_of_counts(counts_of(spins), probs)
+
+
+def goodness_of_counts(counts: Tensor, probs: Tensor) -> float:
+    """The same from how often each state was drawn, float64."""
+    expected = probs.double() / probs.double().sum() * counts.sum()
     rare = expected < 10
     if rare.all():
-        raise ValueError(f"{len(spins)} draws are too few: no state expects 10 of them")
+        raise ValueError(f"{counts.sum():.0f} draws are too few: no state expects 10 of them")
     if rare.any():
         pooled = [torch.cat([x[rare].sum().unsqueeze(0), x[~rare]]) for x in (counts, expected)]
         if pooled[1][0] < 10:  # too thin a bin of its own: join it to the likeliest state

@@ -14,8 +14,8 @@ References:
 import torch
 from torch import Tensor
 
-from ..autoregressive import Autoregressive
-from ..distributions import ancestral, draw_spins
+from ..autoregressive import Autoregressive, Next
+from ..distributions import ancestral
 
 __all__ = ["FVBN", "build"]
 
@@ -25,6 +25,7 @@ class FVBN(Autoregressive):
         shape: Sites along each axis, any number of axes.
         symmetric: Without biases :math:`\theta` is odd in s, so :math:`q(s) = q(-s)` exactly. Right for zero
             field, wrong for any other.
+        symbols, levels: The alphabet, see :class:`~physgen.autoregressive.Autoregressive`.
 
     Example:
         >>> net = build((4, 4))
@@ -32,27 +33,25 @@ class FVBN(Autoregressive):
         torch.Size([8])
     """
 
-    def __init__(self, shape: tuple[int, ...], symmetric: bool = False):
-        super().__init__(shape, symmetric=symmetric)
+    def __init__(
+        self, shape: tuple[int, ...], symmetric: bool = False, symbols: int = 2, levels: bool = False
+    ):
+        super().__init__(shape, symmetric=symmetric, symbols=symbols, levels=levels)
 
-    def forward(self, spins: Tensor) -> Tensor:
-        r"""Fields :math:`\theta_i(s_{<i})`: ``(*, N)`` to ``(*, N)``."""
-        return self.direct(spins)
+    def network(self, x: Tensor) -> Tensor:
+        return x.new_zeros(())
+
+    def cached(self, x: Tensor) -> Next:
+        return lambda _: x.new_zeros(())
 
     @torch.no_grad()
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Independent draws and their fields, ``(n, N)`` each, at half the cost of a pass of the network."""
+        if not self.compiled:
+            return super().draw(n, generator)
         direct = self.direct.masked()
         bias = direct.new_zeros(self.n_sites) if self.direct.bias is None else self.direct.bias
-        if ancestral.applies(direct):
-            return ancestral.draw_per_site(
-                direct[:, None], direct.new_empty(self.n_sites, 0), bias, n, generator
-            )
-        spins, fields = direct.new_empty(self.n_sites, n), direct.new_empty(self.n_sites, n)
-        for i in range(self.n_sites):
-            fields[i] = direct[i, :i] @ spins[:i] + bias[i]
-            spins[i] = draw_spins(fields[i], generator)
-        return spins.T.contiguous(), fields.T.contiguous()
+        return ancestral.draw_per_site(direct[:, None], direct.new_empty(self.n_sites, 0), bias, n, generator)
 
 
 build = FVBN

@@ -16,9 +16,10 @@ References:
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from ..autoregressive import Autoregressive
-from ..distributions import ancestral, draw_spins
+from ..autoregressive import Autoregressive, Next
+from ..distributions import ancestral
 from ..nn import MaskedLinear
 
 __all__ = ["MADE", "build"]
@@ -31,6 +32,8 @@ class MADE(Autoregressive):
         depth: Hidden layers.
         symmetric: Without biases :math:`\theta` is odd in s, so :math:`q(s) = q(-s)` exactly. Right for zero
             field, wrong for any other.
+        symbols, levels, direct: The alphabet and the direct term, see
+            :class:`~physgen.autoregressive.Autoregressive`.
 
     Example:
         >>> made = build((4, 4), hidden=32)
@@ -38,48 +41,62 @@ class MADE(Autoregressive):
         torch.Size([8])
     """
 
-    def __init__(self, shape: tuple[int, ...], hidden: int = 256, depth: int = 1, symmetric: bool = False):
-        super().__init__(shape, symmetric=symmetric)
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        hidden: int = 256,
+        depth: int = 1,
+        symmetric: bool = False,
+        symbols: int = 2,
+        levels: bool = False,
+        direct: bool = True,
+    ):
+        super().__init__(shape, symmetric=symmetric, symbols=symbols, levels=levels, direct=direct)
         site = torch.arange(self.n_sites)
         degree = torch.arange(hidden) * (self.n_sites - 1) // hidden  # in rising order, 0 to N - 2
         self.ends = torch.searchsorted(degree, site, right=True)  # units finished once site i is known
-        seen = [site] + [degree] * depth
+        seen = [site.repeat_interleave(self.alphabet.inputs)] + [degree] * depth
         self.inner = nn.ModuleList(
             MaskedLinear(degree[:, None] >= below, bias=not symmetric) for below in seen[:-1]
         )
-        self.outer = MaskedLinear(site[:, None] > degree, bias=False)
+        self.outer = MaskedLinear(site.repeat_interleave(self.alphabet.outputs)[:, None] > degree, bias=False)
         nn.init.normal_(self.outer.weight, std=0.01)
 
-    def forward(self, spins: Tensor) -> Tensor:
-        r"""Fields :math:`\theta_i(s_{<i})`: ``(*, N)`` to ``(*, N)``."""
-        hidden = spins
+    def network(self, x: Tensor) -> Tensor:
+        hidden = x.flatten(1)
         for layer in self.inner:
             hidden = torch.tanh(layer(hidden))
-        return self.direct(spins) + self.outer(hidden)
+        return self.outer(hidden).unflatten(-1, (-1, self.alphabet.outputs))
+
+    def cached(self, x: Tensor) -> Next:
+        outer, inner = self.outer.masked(), [(layer.masked(), layer.bias) for layer in self.inner]
+        outputs, inputs, ends = self.alphabet.outputs, self.alphabet.inputs, [0, *self.ends.tolist()]
+        units = [x.new_empty(len(x), len(weight)) for weight, _ in inner]
+
+        def add(i: int) -> Tensor:
+            before = ends[max(i - 1, 0)]
+            done, below, known = ends[i], x.flatten(1), i * inputs
+            for (weight, bias), above in zip(inner, units, strict=True):
+                shift = None if bias is None else bias[before:done]
+                above[:, before:done] = torch.tanh(
+                    linear(below[:, :known], weight[before:done, :known], shift)
+                )
+                below, known = above, done
+            return linear(units[-1][:, :done], outer[i * outputs : (i + 1) * outputs, :done])
+
+        return add
 
     @torch.no_grad()
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Independent draws and their fields, ``(n, N)`` each, at half the cost of a pass of the network."""
-        direct, outer, bias = self.direct.masked(), self.outer.masked(), _bias(self.direct)
-        inner = [(layer.masked(), _bias(layer)) for layer in self.inner]
-        if len(inner) == 1 and ancestral.applies(direct):
-            return ancestral.draw_by_degree(direct, *inner[0], outer, bias, self.ends, n, generator)
-        spins, fields = direct.new_empty(self.n_sites, n), direct.new_empty(self.n_sites, n)
-        layers = [spins] + [direct.new_empty(len(weight), n) for weight, _ in inner]
-        done = 0
-        for i, end in enumerate(self.ends.tolist()):
-            fields[i] = direct[i, :i] @ spins[:i] + outer[i, :done] @ layers[-1][:done] + bias[i]
-            spins[i] = draw_spins(fields[i], generator)
-            for (weight, shift), below, above in zip(inner, layers, layers[1:], strict=False):
-                known = i + 1 if below is spins else end
-                value = weight[done:end, :known] @ below[:known] + shift[done:end, None]
-                torch.tanh(value, out=above[done:end])
-            done = end
-        return spins.T.contiguous(), fields.T.contiguous()
-
-
-def _bias(layer: MaskedLinear) -> Tensor:
-    return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+        if len(self.inner) > 1 or not self.compiled:
+            return super().draw(n, generator)
+        direct, inner, outer = self.direct.masked(), self.inner[0].masked(), self.outer.masked()
+        biases = [
+            weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
+            for layer, weight in ((self.inner[0], inner), (self.direct, direct))
+        ]
+        return ancestral.draw_by_degree(direct, inner, biases[0], outer, biases[1], self.ends, n, generator)
 
 
 build = MADE

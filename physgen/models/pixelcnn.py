@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..autoregressive import Autoregressive
-from ..distributions import draw_spins
+from ..autoregressive import Autoregressive, Next
 from ..nn import check_shape
 
 __all__ = ["PixelCNN", "build"]
@@ -37,6 +36,8 @@ class PixelCNN(Autoregressive):
         kernel: Columns in the window, odd; it holds ``kernel // 2`` rows above.
         symmetric: Without biases :math:`\theta` is odd in s, so :math:`q(s) = q(-s)` exactly. Right for zero
             field, wrong for any other.
+        symbols, levels, direct: The alphabet and the direct term, see
+            :class:`~physgen.autoregressive.Autoregressive`.
 
     Example:
         >>> net = build((4, 4), depth=2, width=8)
@@ -51,53 +52,52 @@ class PixelCNN(Autoregressive):
         width: int = 32,
         kernel: int = 5,
         symmetric: bool = False,
+        symbols: int = 2,
+        levels: bool = False,
+        direct: bool = True,
     ):
         if kernel < 3 or kernel % 2 == 0 or depth < 1:
             raise ValueError(f"kernel is odd and at least 3, depth at least 1, got {kernel} and {depth}")
         check_shape(shape, at_least=kernel // 2, model="a PixelCNN")
-        super().__init__(shape, symmetric=symmetric)
+        super().__init__(shape, symmetric=symmetric, symbols=symbols, levels=levels, direct=direct)
         self.layers = nn.ModuleList(
-            CausalConv(width if layer else 1, width, kernel, itself=layer > 0, bias=not symmetric)
+            CausalConv(
+                width if layer else self.alphabet.inputs, width, kernel, itself=layer > 0, bias=not symmetric
+            )
             for layer in range(depth)
         )
-        self.head = nn.Linear(width, 1, bias=False)
+        self.head = nn.Linear(width, self.alphabet.outputs, bias=False)
 
-    def forward(self, spins: Tensor) -> Tensor:
-        r"""Fields :math:`\theta_i(s_{<i})`: ``(*, N)`` to ``(*, N)``."""
-        x = spins.reshape(-1, 1, *self.shape)
+    def network(self, x: Tensor) -> Tensor:
+        x = x.movedim(-1, 1).unflatten(-1, self.shape)
         for layer in self.layers:
             x = _joined(layer.above(x) + layer.beside(x), x)
-        return self.direct(spins) + self.head(x.movedim(1, -1)).reshape(spins.shape)
+        return self.head(x.flatten(2).movedim(1, -1))
 
-    @torch.no_grad()
-    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Independent draws and their fields, ``(n, N)`` each; a feature is computed as soon as it can be.
+    def cached(self, x: Tensor) -> Next:
+        """A feature is computed as soon as it can be; the cost is about that of one pass of the network."""
+        (rows, columns), reach = self.shape, self.layers[0].reach
+        channels = [self.alphabet.inputs] + [layer.outputs for layer in self.layers]
+        grids = [x.new_zeros(len(x), c, reach + rows, reach + columns) for c in channels]  # zero margins
+        above = []
 
-        The cost is about that of one pass of :meth:`forward`.
-        """
-        rows, columns = self.shape
-        direct = self.direct.masked()
-        spins, fields = direct.new_zeros(n, self.n_sites), direct.new_zeros(n, self.n_sites)
-        reach = self.layers[0].reach
-        channels = [1] + [layer.outputs for layer in self.layers]
-        grids = [direct.new_zeros(n, c, reach + rows, reach + columns) for c in channels]  # zero margins
-        for row in range(rows):
-            known = [grid[:, :, row : row + reach, reach:] for grid in grids]
-            above = [layer.over(grid).squeeze(2) for layer, grid in zip(self.layers, known, strict=False)]
-            for column in range(columns):
-                i = row * columns + column
-                x = None
-                for layer, grid, over, result in zip(self.layers, grids, above, grids[1:], strict=False):
-                    window = grid[:, :, reach + row, column : column + reach + 1]
-                    x = _joined(over[:, :, column] + layer.beside_one(window), window[:, :, -1])
-                    result[:, :, reach + row, reach + column] = x
-                field = self.head(x).squeeze(-1) + spins[:, :i] @ direct[i, :i]
-                if self.direct.bias is not None:
-                    field += self.direct.bias[i]
-                fields[:, i] = field
-                spins[:, i] = draw_spins(field, generator)
-                grids[0][:, 0, reach + row, reach + column] = spins[:, i]
-        return spins, fields
+        def add(i: int) -> Tensor:
+            row, column = divmod(i, columns)
+            if i:
+                before = divmod(i - 1, columns)
+                grids[0][:, :, reach + before[0], reach + before[1]] = x[:, i - 1]
+            if column == 0:
+                known = [grid[:, :, row : row + reach, reach:] for grid in grids]
+                above[:] = [
+                    layer.over(grid).squeeze(2) for layer, grid in zip(self.layers, known, strict=False)
+                ]
+            for layer, grid, over, result in zip(self.layers, grids, above, grids[1:], strict=False):
+                window = grid[:, :, reach + row, column : column + reach + 1]
+                found = _joined(over[:, :, column] + layer.beside_one(window), window[:, :, -1])
+                result[:, :, reach + row, reach + column] = found
+            return self.head(found)
+
+        return add
 
 
 class CausalConv(nn.Module):
