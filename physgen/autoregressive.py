@@ -29,12 +29,18 @@ class Autoregressive(nn.Module):
 
     Arguments:
         shape: Sites along each axis, any number of axes.
-        symmetric: Without biases. Where the rest of the network is odd in s, :math:`q(s) = q(-s)` exactly:
-            right for zero field, wrong for any other. Of spins only.
+        symmetric: :math:`q(s) = q(-s)` exactly: right for zero field, wrong for any other. Of spins only. The
+            direct term has no biases. A network that is not ``odd`` without its own reads all spins relative
+            to the first, and what it adds is :math:`s_1 f_i(s_1 s_{<i})`, odd whatever f is.
         symbols: Values that a site can have: 2 for spins ±1, otherwise integers 0 to q - 1.
         levels: They are levels of one quantity, such as grey, and read as one number.
         direct: With the direct term D; it takes :math:`(q N)^2` weights. Otherwise only the biases b.
+
+    Attributes:
+        odd: Whether the network of a symmetric model changes its sign with the spins by itself.
     """
+
+    odd = True
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class Autoregressive(nn.Module):
                 f"symmetric is about the flip of spins, not about {symbols} symbols; leave it out"
             )
         self.shape, self.n_sites = tuple(shape), math.prod(shape)
+        self.relative = symmetric and not self.odd
         self.alphabet = alphabet(symbols, levels=levels)
         inputs, outputs, bias = self.alphabet.inputs, self.alphabet.outputs, not symmetric
         self.direct = (
@@ -68,7 +75,8 @@ class Autoregressive(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         r"""Fields :math:`\theta_i(s_{<i})`: ``(*, N)`` to ``(*, N)``; to logits ``(*, N, q)`` for symbols."""
         x = self.alphabet.read(values, self._like().dtype).reshape(-1, self.n_sites, self.alphabet.inputs)
-        given = self.direct(x) + self.network(x)
+        added = self._relative(x) if self.relative else self.network(x)
+        given = self.direct(x) + added
         return given.reshape(*values.shape, self.alphabet.outputs).squeeze(-1)
 
     def conditionals(self, values: Tensor) -> Tensor:
@@ -93,7 +101,8 @@ class Autoregressive(nn.Module):
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Independent draws ``(n, N)`` and what they were drawn from, as :meth:`forward` up to rounding."""
         x = self._like().new_zeros(n, self.n_sites, self.alphabet.inputs)
-        add, values, given = self.cached(x), [], []
+        add = self._relative_cached(x) if self.relative else self.cached(x)
+        values, given = [], []
         for i in range(self.n_sites):
             given.append(self.direct.at(i, x) + add(i))
             values.append(self.alphabet.draw(given[-1], generator))
@@ -118,6 +127,21 @@ class Autoregressive(nn.Module):
         """Whether draws by :mod:`physgen.distributions.ancestral` apply: of spins, with a direct term."""
         dense = isinstance(self.direct, Earlier) and self.alphabet.outputs == 1
         return dense and ancestral.applies(self.direct.weight)
+
+    def _relative(self, x: Tensor) -> Tensor:
+        first, known = x[:, :1], torch.arange(self.n_sites, device=x.device) > 0
+        return first * self.network(x * first) * known[:, None]
+
+    def _relative_cached(self, x: Tensor) -> Next:
+        relative = torch.zeros_like(x)
+        add = self.cached(relative)
+
+        def odd(i: int) -> Tensor:
+            if i:
+                relative[:, i - 1] = x[:, i - 1] * x[:, 0]
+            return add(i) * (x[:, 0] if i else 0.0)
+
+        return odd
 
     def _like(self) -> Tensor:
         return next(self.parameters())

@@ -14,7 +14,7 @@ from physgen.autoregressive import Autoregressive
 from tests.checks import FALSE_ALARM, goodness_of_counts
 
 SHAPE, N = (2, 3), 6
-SMALLER = {"pixelcnn": {"depth": 2, "width": 8, "kernel": 3}}
+SMALLER = {"pixelcnn": {"depth": 2, "width": 8, "kernel": 3}, "nade": {"hidden": 32}}
 ALPHABETS = [{"symbols": 3}, {"symbols": 4, "levels": True}]
 MODELS = [
     name
@@ -113,3 +113,30 @@ def test_symbols_are_drawn_with_the_probabilities_of_their_logits():
     drawn = torch.bincount(Symbols(3).draw(logits, None), minlength=3).double()
     assert goodness_of_counts(drawn, torch.tensor([0.5, 0.3, 0.2])) > FALSE_ALARM
     assert goodness_of_counts(drawn, torch.tensor([0.53, 0.27, 0.2])) < FALSE_ALARM  # negative control
+
+
+class Shifted(Autoregressive):
+    """Adds the cosine of 1 and all earlier spins: an even function where all are turned, not an odd one."""
+
+    odd = False
+
+    def network(self, x):
+        add = self.cached(x)
+        return torch.stack([add(i) for i in range(self.n_sites)], 1)
+
+    def cached(self, x):
+        return lambda i: torch.cos(1 + x[:, :i].sum(1))
+
+
+def test_a_network_that_is_not_odd_is_made_so():
+    torch.manual_seed(0)
+    model = Shifted((2, 3), symmetric=True).double()
+    with torch.no_grad():
+        model.direct.weight += torch.randn(6, 6)
+        spins, fields = model.draw(200)
+        torch.testing.assert_close(fields, model(spins), atol=1e-12, rtol=0)
+        assert torch.equal(model.log_prob(spins), model.log_prob(-spins))
+        states = 2.0 * all_values(2).double() - 1
+        assert abs(model.log_prob(states).logsumexp(0)) < 1e-12
+        model.relative = False  # negative control
+        assert (model.log_prob(spins) - model.log_prob(-spins)).abs().max() > 0.1
