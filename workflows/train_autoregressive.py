@@ -25,10 +25,10 @@ from workflows import _training
 class Config(_training.Training):
     """Options of ``physgen train_autoregressive``."""
 
-    model: Literal["fvbn", "odd", "made", "pixelcnn"] = "made"
-    """Linear, odd masked net, masked dense net, or masked convolutions in raster order."""
+    model: Literal["fvbn", "odd", "nade", "made", "pixelcnn"] = "made"
+    """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions."""
     hidden: int | None = None
-    """Hidden units: of the layer for made (default 256), of each site for odd (default 1)."""
+    """Hidden units: of the layer for made and nade (default 256), of each site for odd (default 1)."""
     out: Path = Path("runs/made")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
@@ -36,8 +36,8 @@ class Config(_training.Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden is not None and self.model not in ("odd", "made"):
-            raise ValueError(f"--hidden is an option of odd and made; leave it out for {self.model}")
+        if self.hidden is not None and self.model not in ("odd", "nade", "made"):
+            raise ValueError(f"--hidden is an option of odd, nade and made; leave it out for {self.model}")
 
 
 def main(*, config: Config = Config()) -> None:
