@@ -36,7 +36,7 @@ from torch import Tensor
 
 from ising import Ising, exact, lattices, stats, updates
 from ising.stats import Estimate
-from physgen import importance, models
+from physgen import importance, models, orders
 from physgen.autoregressive import Autoregressive
 from physgen.divergence import effective_sample_size
 from physgen.nn import private_seed
@@ -70,6 +70,8 @@ class Config:
     """Linear, odd masked net, MADE, or masked convolutions."""
     hidden: int | None = None
     """Hidden units: of each site for odd (default 1), of the layer for made (default 256)."""
+    order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
+    """Order in which the sites are drawn."""
     steps: int = 12000
     """Gradient steps."""
     batch: int = 200
@@ -140,7 +142,9 @@ def main(*, config: Config = Config()) -> None:
 def network(config: Config, target: Ising, beta: float) -> Autoregressive:
     """The model, with the Boltzmann factor of the bonds to earlier sites in its direct term."""
     hyper = {} if config.hidden is None else {"hidden": config.hidden}
-    net = models.build(config.model, target.lattice.shape, symmetric=config.h == 0, **hyper)
+    net = models.build(
+        config.model, target.lattice.shape, order=config.order, symmetric=config.h == 0, **hyper
+    )
     unit = torch.eye(target.lattice.n_sites, device=target.lattice.edges.device)
     net.start_from(beta * (target.local_field(unit) - target.site_fields).float())
     return net

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from physgen import models
+from physgen import models, orders
 from physgen.train import gradient_step
 from workflows import _training
 
@@ -29,6 +29,8 @@ class Config(_training.Training):
     """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions."""
     hidden: int | None = None
     """Hidden units: of the layer for made and nade (default 256), of each site for odd (default 1)."""
+    order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
+    """Order of the sites."""
     out: Path = Path("runs/made")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
@@ -44,7 +46,8 @@ def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
     hyper = {} if config.hidden is None else {"hidden": config.hidden}
-    net = models.build(config.model, data.shape, symmetric=data.even, **hyper).to(data.train.device)
+    net = models.build(config.model, data.shape, order=config.order, symmetric=data.even, **hyper)
+    net = net.to(data.train.device)
     step = gradient_step(
         net.loss, torch.optim.Adam(net.parameters(), lr=config.lr), clip=1.0, **_training.schedule(config)
     )
