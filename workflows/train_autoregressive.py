@@ -20,15 +20,26 @@ from physgen import models, orders
 from physgen.train import gradient_step
 from workflows import _training
 
+TAKEN_BY = {  # options that some models take
+    "hidden": ("odd", "nade", "made"),
+    "width": ("pixelcnn", "row_lstm", "diagonal_bilstm"),
+    "depth": ("made", "pixelcnn", "row_lstm", "diagonal_bilstm"),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(_training.Training):
     """Options of ``physgen train_autoregressive``."""
 
-    model: Literal["fvbn", "odd", "nade", "made", "pixelcnn"] = "made"
-    """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions."""
+    model: Literal["fvbn", "odd", "nade", "made", "pixelcnn", "row_lstm", "diagonal_bilstm"] = "made"
+    """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions, memory cells
+    of rows, and of diagonals."""
     hidden: int | None = None
     """Hidden units: of the layer for made and nade (default 256), of each site for odd (default 1)."""
+    width: int | None = None
+    """Features of each site, for pixelcnn, row_lstm and diagonal_bilstm (default 32)."""
+    depth: int | None = None
+    """Layers; not for fvbn, odd and nade."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
     """Order of the sites."""
     out: Path = Path("runs/made")
@@ -38,14 +49,17 @@ class Config(_training.Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden is not None and self.model not in ("odd", "nade", "made"):
-            raise ValueError(f"--hidden is an option of odd, nade and made; leave it out for {self.model}")
+        for name, takers in TAKEN_BY.items():
+            if getattr(self, name) is not None and self.model not in takers:
+                raise ValueError(
+                    f"--{name} is an option of {', '.join(takers)}; leave it out for {self.model}"
+                )
 
 
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     data = _training.load(config)
-    hyper = {} if config.hidden is None else {"hidden": config.hidden}
+    hyper = {name: value for name in TAKEN_BY if (value := getattr(config, name)) is not None}
     net = models.build(config.model, data.shape, order=config.order, symmetric=data.even, **hyper)
     net = net.to(data.train.device)
     step = gradient_step(

@@ -14,7 +14,12 @@ from physgen.autoregressive import Autoregressive
 from tests.checks import FALSE_ALARM, goodness_of_counts
 
 SHAPE, N = (2, 3), 6
-SMALLER = {"pixelcnn": {"depth": 2, "width": 8, "kernel": 3}, "nade": {"hidden": 32}}
+SMALLER = {
+    "pixelcnn": {"depth": 2, "width": 8, "kernel": 3},
+    "nade": {"hidden": 32},
+    "row_lstm": {"depth": 2, "width": 4},
+    "diagonal_bilstm": {"depth": 2, "width": 4},
+}
 ALPHABETS = [{"symbols": 3}, {"symbols": 4, "levels": True}]
 MODELS = [
     name

@@ -12,7 +12,12 @@ from physgen import models
 from tests.checks import FALSE_ALARM, goodness_of_fit
 
 SHAPE, N = (4, 4), 16
-SMALLER = {"pixelcnn": {"depth": 3, "width": 8}, "nade": {"hidden": 32}}  # than by default, to save time
+SMALLER = {  # than by default, to save time
+    "pixelcnn": {"depth": 3, "width": 8},
+    "nade": {"hidden": 32},
+    "row_lstm": {"depth": 1, "width": 4, "kernel": 3},
+    "diagonal_bilstm": {"depth": 1, "width": 4, "kernel": 3},
+}
 DENSITIES = [name for name in models.names() if hasattr(models.build(name, SHAPE), "log_prob")]
 SAMPLERS = [name for name in models.names() if hasattr(models.build(name, SHAPE), "sample")]
 
