@@ -30,6 +30,13 @@ def jit_reordered(function: Callable) -> Callable:
     return jit(function, fastmath={"reassoc", "contract"})
 
 
+def aligned(n: int) -> np.ndarray:
+    """Float32 numbers that start with a line of the cache."""
+    numbers = np.empty(n + 16, np.float32)
+    first = (-numbers.ctypes.data // 4) % 16
+    return numbers[first : first + n]
+
+
 def place(builder: ir.IRBuilder, array: ir.Value, index: ir.Value, more: int = 0) -> ir.Value:
     """Pointer to the eight numbers from ``index + more`` of a flat array."""
     data = builder.extract_value(array, 4)  # numba's array structure: two counts, two sizes, the data

@@ -18,7 +18,7 @@ from numba import types, uint32
 from numba.extending import intrinsic
 from torch import Tensor
 
-from .compiled import INDEX, LANES, WORD, eight, jit, place
+from .compiled import INDEX, LANES, WORD, aligned, eight, jit, place
 
 _WIDE = 32  # columns at a time, and bits of a word
 _LEAST = 32  # rows and columns of both factors from which tables pay
@@ -66,18 +66,11 @@ def _by_tables(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor | No
         return None
     out = torch.empty(n, matrix.shape[1])
     out[:] = 0.0 if bias is None else bias.detach()
-    tile, table = _aligned(_WIDE * _WIDE), _aligned(_WIDE * 4 * _WIDE)
+    tile, table = aligned(_WIDE * _WIDE), aligned(_WIDE * 4 * _WIDE)
     factor = matrix.detach() if matrix.is_contiguous() or matrix.mT.is_contiguous() else matrix.contiguous()
     one = np.float32(1)
     _multiply(words, factor.numpy(), np.float32(low), one, tile, table, out.numpy(), out.view(-1).numpy())
     return out
-
-
-def _aligned(n: int) -> np.ndarray:
-    """Float32 numbers that start with a line of the cache."""
-    numbers = np.empty(n + 16, np.float32)
-    first = (-numbers.ctypes.data // 4) % 16
-    return numbers[first : first + n]
 
 
 @intrinsic

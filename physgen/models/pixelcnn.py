@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..autoregressive import Autoregressive, Next
+from ..distributions.ancestral_conv import Window, draw_by_windows
 from ..nn import check_shape
 
 __all__ = ["PixelCNN", "build"]
@@ -100,6 +101,17 @@ class PixelCNN(Autoregressive):
         return add
 
 
+    @torch.no_grad()
+    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws and their fields, ``(n, N)`` each; compiled for spins in float32 on a CPU."""
+        if not self.compiled:
+            return super().draw(n, generator)
+        direct = self.direct.masked()
+        bias = direct.new_zeros(self.n_sites) if self.direct.bias is None else self.direct.bias
+        windows = [layer.window() for layer in self.layers]
+        return draw_by_windows(windows, self.head.weight[0], direct, bias, self.shape, n, generator)
+
+
 class CausalConv(nn.Module):
     """Sees ``kernel // 2`` rows above and as many columns to the left, and the site ``itself`` or not."""
 
@@ -125,6 +137,12 @@ class CausalConv(nn.Module):
         """:meth:`beside` at one site, from the window ``(n, c, reach + 1)`` that ends there."""
         weight = self.left.weight.squeeze(2)
         return window[..., : weight.shape[-1]].flatten(1) @ weight.flatten(1).T
+
+
+    def window(self) -> Window:
+        """The weights, without gradients, as compiled draws take them."""
+        rows, left = self.rows.weight.detach(), self.left.weight.detach().squeeze(2)
+        return Window(rows, left, rows.new_zeros(len(rows)) if self.rows.bias is None else self.rows.bias)
 
 
 def _joined(change: Tensor, x: Tensor) -> Tensor:

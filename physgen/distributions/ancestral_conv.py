@@ -1,0 +1,235 @@
+r"""Compiled draws from causal convolutions, site after site; 24 configurations side by side.
+
+A feature is computed once, as soon as the spins it depends on are known. What that takes is a product of
+weights with the features of a window: some rows of it above, which lie side by side in memory as every row is
+kept with its periodic continuation, and the sites to the left. Blocks of four channels by 24 configurations
+are summed in registers, twelve vectors of eight, so that a weight or a feature that is read serves several
+multiplications. For float32 on a CPU; the model has the same in torch for the rest.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import float32, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .compiled import INDEX, LANES, VECTOR, aligned, eight, exponential, jit, place
+from .fused import LANES as STREAMS
+from .fused import decide, fill, mix
+
+_VECTORS, _BLOCK = 3, 4  # of configurations, of channels
+_SIDE = _VECTORS * LANES
+
+
+class Window(NamedTuple):
+    """Weights of one causal convolution.
+
+    Attributes:
+        rows: Of the rows above, ``(outputs, inputs, reach, 2 reach + 1)``.
+        left: Of the sites to the left and, but for the first, the site itself, ``(outputs, inputs, n)``.
+        bias: ``(outputs,)``.
+    """
+
+    rows: Tensor
+    left: Tensor
+    bias: Tensor
+
+
+def draw_by_windows(
+    windows: list[Window],
+    outer: Tensor,
+    direct: Tensor,
+    bias: Tensor,
+    shape: tuple[int, int],
+    n: int,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    r"""Draws from :math:`\theta_i = b_i + D_i \cdot s_{<i} + v \cdot x_i`, x the features of the last window.
+
+    Arguments:
+        windows: In order; every feature but the first ones is a tanh plus the feature below.
+        outer: v, ``(width,)``.
+        direct: D, ``(N, N)``; what is not below the diagonal is not read.
+        bias: b, ``(N,)``.
+        shape: ``(rows, columns)``.
+        n: How many.
+        generator: Source of randomness; torch's global one if not given.
+
+    Returns:
+        Spins and fields, ``(n, N)`` each.
+    """
+    rows, columns = shape
+    reach, width = windows[0].rows.shape[2], -(-len(outer) // _BLOCK) * _BLOCK
+    packed = [_pack(window, width if layer else 1, width) for layer, window in enumerate(windows)]
+    starts = np.cumsum([0] + [len(weights) for weights in packed])
+    weights = aligned(starts[-1])
+    torch.cat(packed, out=torch.from_numpy(weights))
+    biases = torch.stack([pad(window.bias, (0, width - len(outer))) for window in windows])
+    tiles = -(-n // _SIDE)
+    spins, fields = (aligned(tiles * len(bias) * _SIDE).reshape(tiles, -1) for _ in range(2))
+    seeds = torch.empty(4, STREAMS, dtype=torch.int64).random_(generator=generator).numpy().view(np.uint64)
+    size = (reach + 1) * (columns + 2 * reach) * width * _SIDE
+    _draw(
+        seeds,
+        np.empty(STREAMS, np.uint64),
+        reach,
+        columns,
+        weights,
+        starts,
+        biases.numpy(),
+        pad(outer, (0, width - len(outer))).contiguous().numpy(),
+        direct.contiguous().numpy().reshape(-1),
+        bias.contiguous().numpy(),
+        aligned(len(windows) * size).reshape(-1, size),
+        aligned(width * _SIDE),
+        spins,
+        fields,
+    )
+    return tuple(
+        torch.from_numpy(x).view(tiles, -1, _SIDE).transpose(1, 2).reshape(-1, len(bias))[:n]
+        for x in (spins, fields)
+    )
+
+
+def _pack(window: Window, inputs: int, outputs: int) -> Tensor:
+    """Flat: for each row, then for the sites to the left: blocks of outputs, positions, inputs, outputs."""
+    parts = [*window.rows.unbind(2), window.left]  # (outputs, inputs, positions) each
+    padded = [pad(x, (0, 0, 0, inputs - x.shape[1], 0, outputs - x.shape[0])) for x in parts]
+    return torch.cat([x.unflatten(0, (-1, _BLOCK)).permute(0, 3, 2, 1).flatten() for x in padded])
+
+
+def _adder(outputs: int):
+    """Adds to ``outputs`` rows of sums the products of n weights each with n rows of features."""
+
+    @intrinsic
+    def add(typing, sums, target, weights, first, features, source, n):  # noqa: ARG001
+        def generate(context, builder, signature, arguments):  # noqa: ARG001
+            sums, target, weights, first, features, source, n = arguments
+            places = [
+                [place(builder, sums, target, _SIDE * o + LANES * v) for v in range(_VECTORS)]
+                for o in range(outputs)
+            ]
+            totals = [[cgutils.alloca_once(builder, VECTOR) for _ in range(_VECTORS)] for _ in range(outputs)]
+            for row, kept in zip(places, totals, strict=True):
+                for pointer, total in zip(row, kept, strict=True):
+                    builder.store(builder.load(pointer, align=4), total)
+            data = builder.extract_value(weights, 4)
+            with cgutils.for_range(builder, n) as loop:
+                at = builder.add(source, builder.mul(loop.index, INDEX(_SIDE)))
+                x = [builder.load(place(builder, features, at, LANES * v), align=4) for v in range(_VECTORS)]
+                at = builder.add(first, builder.mul(loop.index, INDEX(outputs)))
+                for o in range(outputs):
+                    weight = builder.load(builder.gep(data, [builder.add(at, INDEX(o))]))
+                    for v in range(_VECTORS):
+                        term = builder.fmul(eight(builder, weight), x[v], flags=("contract",))
+                        total = builder.fadd(builder.load(totals[o][v]), term, flags=("contract",))
+                        builder.store(total, totals[o][v])
+            for row, kept in zip(places, totals, strict=True):
+                for pointer, total in zip(row, kept, strict=True):
+                    builder.store(builder.load(total), pointer, align=4)
+            return context.get_dummy_value()
+
+        return types.void(sums, target, weights, first, features, source, n), generate
+
+    return add
+
+
+_add_block, _add_one = _adder(_BLOCK), _adder(1)
+
+
+@jit
+def _draw(
+    state, words, reach, columns, weights, starts, biases, outer, direct, bias, grids, sums, spins, fields
+):
+    depth, width = biases.shape
+    across = columns + 2 * reach
+    mix(state)
+    for tile in range(len(spins)):
+        s, theta = spins[tile], fields[tile]
+        for i in range(len(bias)):
+            row, column = i // columns, i % columns
+            slot = row % (reach + 1)
+            for layer in range(depth):
+                inputs = width if layer else 1
+                _spread(biases[layer], sums)
+                _windows(sums, width, weights, starts[layer], grids[layer], row, column, reach, columns, inputs)
+                here = (slot * across + reach + column) * width * _SIDE
+                there = here + width * _SIDE
+                _tanh(sums)
+                if layer:
+                    _sum(sums, grids[layer, here:there])
+                if layer + 1 < depth:
+                    _copy(sums, grids[layer + 1, here:there])
+            first = i * _SIDE
+            for lane in range(_SIDE):
+                theta[first + lane] = bias[i]
+            _add_one(theta, first, outer, 0, sums, 0, width)
+            _add_one(theta, first, direct, i * len(bias), s, 0, i)
+            fill(state, words)
+            bits = words.view(np.uint32)[:_SIDE]
+            last = first + _SIDE
+            decide(bits, theta[first:last], s[first:last], float32(2), float32(-1))
+            at = (slot * across + reach + column) * _SIDE
+            for lane in range(_SIDE):
+                grids[0, at + lane] = s[first + lane]
+            if column == columns - 1:
+                for layer in range(depth):
+                    _continue(grids[layer], slot * across, reach, columns, (width if layer else 1) * _SIDE)
+
+
+@jit
+def _windows(sums, width, weights, start, grid, row, column, reach, columns, inputs):
+    """Adds what the rows above and the sites to the left contribute."""
+    across, n = columns + 2 * reach, (2 * reach + 1) * inputs
+    for above in range(reach):
+        source = row - reach + above
+        if source >= 0:
+            at = ((source % (reach + 1)) * across + column) * inputs * _SIDE
+            for c in range(0, width, _BLOCK):
+                _add_block(sums, c * _SIDE, weights, start + (above * width + c) * n, grid, at, n)
+    start += reach * width * n
+    positions = reach + (inputs > 1)
+    missing = max(0, reach - column)
+    at = (row % (reach + 1) * across + column + missing) * inputs * _SIDE
+    for c in range(0, width, _BLOCK):
+        first = start + (c * positions + missing * _BLOCK) * inputs
+        _add_block(sums, c * _SIDE, weights, first, grid, at, (positions - missing) * inputs)
+
+
+@jit
+def _continue(grid, first, reach, columns, size):
+    """Copies the ends of a row to where it goes on periodically."""
+    for k in range(reach * size):
+        grid[first * size + k] = grid[(first + columns) * size + k]
+        grid[(first + columns + reach) * size + k] = grid[(first + reach) * size + k]
+
+
+@jit
+def _spread(numbers, rows):
+    for c in range(numbers.size):
+        row = rows[c * _SIDE : (c + 1) * _SIDE]
+        for lane in range(_SIDE):
+            row[lane] = numbers[c]
+
+
+@jit
+def _tanh(x):
+    for k in range(x.size):
+        x[k] = float32(1) - float32(2) / (float32(1) + exponential(float32(2) * x[k]))
+
+
+@jit
+def _sum(total, more):
+    for k in range(total.size):
+        total[k] += more[k]
+
+
+@jit
+def _copy(source, target):
+    for k in range(source.size):
+        target[k] = source[k]
