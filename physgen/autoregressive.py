@@ -165,6 +165,11 @@ class Earlier(MaskedLinear):
         bias = None if self.bias is None else self.bias[rows]
         return linear(x.flatten(1)[:, :known], self.weight[rows, :known], bias)
 
+    def dense(self) -> tuple[Tensor, Tensor]:
+        """Weights and biases, zero where there are none, as compiled draws take them."""
+        weight = self.masked()
+        return weight, weight.new_zeros(len(weight)) if self.bias is None else self.bias
+
 
 class Bias(nn.Module):
     """In place of :class:`Earlier`, without any weights."""

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import float32, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -63,8 +62,8 @@ def draw_by_windows(
     Returns:
         Spins and fields, ``(n, N)`` each.
     """
-    rows, columns = shape
-    reach, width = windows[0].rows.shape[2], -(-len(outer) // _BLOCK) * _BLOCK
+    columns, reach = shape[1], windows[0].rows.shape[2]
+    width = -(-len(outer) // _BLOCK) * _BLOCK
     packed = [_pack(window, width if layer else 1, width) for layer, window in enumerate(windows)]
     starts = np.cumsum([0] + [len(weights) for weights in packed])
     weights = aligned(starts[-1])
@@ -86,7 +85,7 @@ def draw_by_windows(
         direct.contiguous().numpy().reshape(-1),
         bias.contiguous().numpy(),
         aligned(len(windows) * size).reshape(-1, size),
-        aligned(width * _SIDE),
+        aligned(len(windows) * columns * width * _SIDE).reshape(len(windows), -1),
         spins,
         fields,
     )
@@ -147,58 +146,66 @@ def _draw(
     state, words, reach, columns, weights, starts, biases, outer, direct, bias, grids, sums, spins, fields
 ):
     depth, width = biases.shape
-    across = columns + 2 * reach
+    across, size = columns + 2 * reach, width * _SIDE
     mix(state)
     for tile in range(len(spins)):
         s, theta = spins[tile], fields[tile]
         for i in range(len(bias)):
             row, column = i // columns, i % columns
             slot = row % (reach + 1)
+            if column == 0:
+                for layer in range(depth):
+                    _spread(biases[layer], sums[layer])
+                    inputs = width if layer else 1
+                    _above(
+                        sums[layer], width, weights, starts[layer], grids[layer], row, reach, columns, inputs
+                    )
+            at = slot * across + column
+            here = (at + reach) * size
             for layer in range(depth):
-                inputs = width if layer else 1
-                _spread(biases[layer], sums)
-                _windows(sums, width, weights, starts[layer], grids[layer], row, column, reach, columns, inputs)
-                here = (slot * across + reach + column) * width * _SIDE
-                there = here + width * _SIDE
-                _tanh(sums)
+                total, inputs = sums[layer, column * size : (column + 1) * size], width if layer else 1
+                start = starts[layer] + reach * (2 * reach + 1) * width * inputs
+                _left(total, width, weights, start, grids[layer], at, max(0, reach - column), reach, inputs)
+                _tanh(total)
                 if layer:
-                    _sum(sums, grids[layer, here:there])
+                    _sum(total, grids[layer, here : here + size])
                 if layer + 1 < depth:
-                    _copy(sums, grids[layer + 1, here:there])
-            first = i * _SIDE
-            for lane in range(_SIDE):
-                theta[first + lane] = bias[i]
-            _add_one(theta, first, outer, 0, sums, 0, width)
+                    _copy(total, grids[layer + 1, here : here + size])
+            first, last = i * _SIDE, (i + 1) * _SIDE
+            for lane in range(first, last):
+                theta[lane] = bias[i]
+            _add_one(theta, first, outer, 0, sums[depth - 1], column * size, width)
             _add_one(theta, first, direct, i * len(bias), s, 0, i)
             fill(state, words)
-            bits = words.view(np.uint32)[:_SIDE]
-            last = first + _SIDE
-            decide(bits, theta[first:last], s[first:last], float32(2), float32(-1))
-            at = (slot * across + reach + column) * _SIDE
-            for lane in range(_SIDE):
-                grids[0, at + lane] = s[first + lane]
+            decide(words.view(np.uint32)[:_SIDE], theta[first:last], s[first:last], float32(2), float32(-1))
+            at = (at + reach) * _SIDE
+            _copy(s[first:last], grids[0, at : at + _SIDE])
             if column == columns - 1:
                 for layer in range(depth):
-                    _continue(grids[layer], slot * across, reach, columns, (width if layer else 1) * _SIDE)
+                    _continue(grids[layer], slot * across, reach, columns, size if layer else _SIDE)
 
 
 @jit
-def _windows(sums, width, weights, start, grid, row, column, reach, columns, inputs):
-    """Adds what the rows above and the sites to the left contribute."""
+def _above(sums, width, weights, start, grid, row, reach, columns, inputs):
+    """Adds what the rows above contribute, to a whole row."""
     across, n = columns + 2 * reach, (2 * reach + 1) * inputs
-    for above in range(reach):
-        source = row - reach + above
-        if source >= 0:
-            at = ((source % (reach + 1)) * across + column) * inputs * _SIDE
-            for c in range(0, width, _BLOCK):
-                _add_block(sums, c * _SIDE, weights, start + (above * width + c) * n, grid, at, n)
-    start += reach * width * n
+    for c in range(0, width, _BLOCK):
+        for above in range(max(0, reach - row), reach):
+            first = start + (above * width + c) * n
+            source = (row - reach + above) % (reach + 1) * across
+            for column in range(columns):
+                target = (column * width + c) * _SIDE
+                _add_block(sums, target, weights, first, grid, (source + column) * inputs * _SIDE, n)
+
+
+@jit
+def _left(sums, width, weights, start, grid, at, missing, reach, inputs):
+    """Adds what the sites to the left contribute, to one site; ``missing`` of them lie outside."""
     positions = reach + (inputs > 1)
-    missing = max(0, reach - column)
-    at = (row % (reach + 1) * across + column + missing) * inputs * _SIDE
     for c in range(0, width, _BLOCK):
         first = start + (c * positions + missing * _BLOCK) * inputs
-        _add_block(sums, c * _SIDE, weights, first, grid, at, (positions - missing) * inputs)
+        source, n = (at + missing) * inputs * _SIDE, (positions - missing) * inputs
+        _add_block(sums, c * _SIDE, weights, first, grid, source, n)
 
 
 @jit
@@ -211,10 +218,11 @@ def _continue(grid, first, reach, columns, size):
 
 @jit
 def _spread(numbers, rows):
-    for c in range(numbers.size):
-        row = rows[c * _SIDE : (c + 1) * _SIDE]
+    """Every number to the configurations of its channel, column by column."""
+    for k in range(rows.size // _SIDE):
+        row = rows[k * _SIDE : (k + 1) * _SIDE]
         for lane in range(_SIDE):
-            row[lane] = numbers[c]
+            row[lane] = numbers[k % numbers.size]
 
 
 @jit

@@ -49,8 +49,7 @@ class FVBN(Autoregressive):
         """Independent draws and their fields, ``(n, N)`` each, at half the cost of a pass of the network."""
         if not self.compiled:
             return super().draw(n, generator)
-        direct = self.direct.masked()
-        bias = direct.new_zeros(self.n_sites) if self.direct.bias is None else self.direct.bias
+        direct, bias = self.direct.dense()
         return ancestral.draw_per_site(direct[:, None], direct.new_empty(self.n_sites, 0), bias, n, generator)
 
 

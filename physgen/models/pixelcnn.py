@@ -72,7 +72,7 @@ class PixelCNN(Autoregressive):
     def network(self, x: Tensor) -> Tensor:
         x = x.movedim(-1, 1).unflatten(-1, self.shape)
         for layer in self.layers:
-            x = _joined(layer.above(x) + layer.beside(x), x)
+            x = layer.join(layer.above(x) + layer.beside(x), x)
         return self.head(x.flatten(2).movedim(1, -1))
 
     def cached(self, x: Tensor) -> Next:
@@ -94,20 +94,18 @@ class PixelCNN(Autoregressive):
                 ]
             for layer, grid, over, result in zip(self.layers, grids, above, grids[1:], strict=False):
                 window = grid[:, :, reach + row, column : column + reach + 1]
-                found = _joined(over[:, :, column] + layer.beside_one(window), window[:, :, -1])
+                found = layer.join(over[:, :, column] + layer.beside_one(window), window[:, :, -1])
                 result[:, :, reach + row, reach + column] = found
             return self.head(found)
 
         return add
-
 
     @torch.no_grad()
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Independent draws and their fields, ``(n, N)`` each; compiled for spins in float32 on a CPU."""
         if not self.compiled:
             return super().draw(n, generator)
-        direct = self.direct.masked()
-        bias = direct.new_zeros(self.n_sites) if self.direct.bias is None else self.direct.bias
+        direct, bias = self.direct.dense()
         windows = [layer.window() for layer in self.layers]
         return draw_by_windows(windows, self.head.weight[0], direct, bias, self.shape, n, generator)
 
@@ -138,16 +136,14 @@ class CausalConv(nn.Module):
         weight = self.left.weight.squeeze(2)
         return window[..., : weight.shape[-1]].flatten(1) @ weight.flatten(1).T
 
+    def join(self, change: Tensor, x: Tensor) -> Tensor:
+        """The features of this layer; they hold those below, where these may know the site itself."""
+        return torch.tanh(change) + (x if self.itself else 0)
 
     def window(self) -> Window:
         """The weights, without gradients, as compiled draws take them."""
         rows, left = self.rows.weight.detach(), self.left.weight.detach().squeeze(2)
         return Window(rows, left, rows.new_zeros(len(rows)) if self.rows.bias is None else self.rows.bias)
-
-
-def _joined(change: Tensor, x: Tensor) -> Tensor:
-    """Residual, where the number of channels allows it."""
-    return torch.tanh(change) + (x if x.shape == change.shape else 0)
 
 
 build = PixelCNN

@@ -35,6 +35,41 @@ def test_a_window_that_sees_the_site_itself_is_not_normalised():
         assert abs(net.log_prob(exact.states(9)).logsumexp(0)) > 0.01
 
 
+def test_as_many_channels_as_inputs_are_no_reason_to_see_the_site_itself():
+    """One channel over one spin, three over three symbols: no residual may reach around the first mask."""
+    torch.manual_seed(0)
+    for symbols in (2, 3):
+        net = build("pixelcnn", (2, 2), depth=2, width=symbols - (symbols == 2), kernel=3, symbols=symbols)
+        values = torch.cartesian_prod(*[torch.arange(symbols)] * 4)
+        values = 2.0 * values - 1 if symbols == 2 else values
+        assert abs(net.double().log_prob(values).logsumexp(0)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("shape", "hyper"),
+    [
+        ((2, 5), {"depth": 1, "width": 4}),
+        ((7, 2), {"depth": 2, "width": 3}),
+        ((3, 6), {"depth": 3, "width": 10, "kernel": 7}),
+        ((9, 4), {"depth": 2, "width": 1, "kernel": 3}),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 24, 60])
+def test_compiled_draws_have_the_fields_of_the_full_pass(shape, hyper, n):
+    """Any window, any number of channels, whole and broken tiles of 24 configurations."""
+    torch.manual_seed(0)
+    net = build("pixelcnn", shape, **hyper)
+    with torch.no_grad():
+        for p in net.parameters():
+            p += 0.3 * torch.randn_like(p)
+        assert net.compiled
+        spins, fields = net.draw(n, torch.Generator().manual_seed(1))
+        assert spins.shape == fields.shape == (n, net.n_sites)
+        torch.testing.assert_close(fields, net(spins), atol=1e-5, rtol=0)
+        again = net.draw(n, torch.Generator().manual_seed(1))[0]
+        assert torch.equal(spins, again)
+
+
 @pytest.mark.parametrize(
     ("shape", "hyper", "message"),
     [
