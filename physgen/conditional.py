@@ -23,7 +23,7 @@ from torch.func import functional_call
 
 from .batches import Batches
 from .nn import private_seed
-from .reverse_kl import ReverseKL
+from .reverse_kl import Draws, ReverseKL
 from .train import Metrics
 
 Condition = float | Sequence[float] | Tensor
@@ -231,7 +231,7 @@ def stratified(n: int, seed: int) -> float:
     return math.fmod(u + n * (math.sqrt(5) - 1) / 2, 1.0)
 
 
-class ConditionalDraws:
+class ConditionalDraws(Draws):
     """An endless iterator of (beta, what the model draws there), the temperatures in a stratified order.
 
     The n-th batch is a function of the weights, the seed and n alone: the state is one number.
@@ -245,29 +245,15 @@ class ConditionalDraws:
     def __init__(self, net: Conditional, size: int, *, seed: int = 0):
         if not isinstance(net.features, Polynomials) or net.features.width > 1:
             raise ValueError("draws over a range of temperatures need a model conditioned on beta alone")
-        if size < 2:
-            raise ValueError(f"a batch of the model's own draws needs at least 2 configurations, got {size}")
-        self.net, self.size, self.seed, self.drawn = net, size, seed, 0
-
-    def __iter__(self) -> Iterator[tuple[float, Tensor]]:
-        return self
+        super().__init__(net, size, seed=seed)
+        self.interval = net.features.intervals[0]
 
     def __next__(self) -> tuple[float, Tensor]:
-        (low, high) = self.net.features.intervals[0]
+        low, high = self.interval
         beta = low + (high - low) * stratified(self.drawn, self.seed)
         generator = torch.Generator().manual_seed(private_seed(self.seed, 59, self.drawn))
         self.drawn += 1
-        return beta, self.net.at(beta).sample(self.size, generator)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"drawn": self.drawn, "size": self.size, "seed": self.seed}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues after the draws made before; refuses those of another size or seed."""
-        here = self.state_dict() | {"drawn": state["drawn"]}
-        if state != here:
-            raise ValueError(f"these draws are {here}, the saved ones {state}; resume with the same settings")
-        self.drawn = state["drawn"]
+        return beta, self.model.at(beta).sample(self.size, generator)
 
 
 class ConditionalReverseKL:
