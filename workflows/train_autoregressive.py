@@ -22,8 +22,8 @@ from workflows import _training
 
 TAKEN_BY = {  # options that some models take
     "hidden": ("odd", "nade", "made"),
-    "width": ("pixelcnn", "row_lstm", "diagonal_bilstm"),
-    "depth": ("made", "pixelcnn", "row_lstm", "diagonal_bilstm"),
+    "width": ("pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
+    "depth": ("made", "pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
 }
 
 
@@ -31,13 +31,15 @@ TAKEN_BY = {  # options that some models take
 class Config(_training.Training):
     """Options of ``physgen train_autoregressive``."""
 
-    model: Literal["fvbn", "odd", "nade", "made", "pixelcnn", "row_lstm", "diagonal_bilstm"] = "made"
+    model: Literal[
+        "fvbn", "odd", "nade", "made", "pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"
+    ] = "made"
     """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions, memory cells
-    of rows, and of diagonals."""
+    of rows and of diagonals, attention."""
     hidden: int | None = None
     """Hidden units: of the layer for made and nade (default 256), of each site for odd (default 1)."""
     width: int | None = None
-    """Features of each site, for pixelcnn, row_lstm and diagonal_bilstm (default 32)."""
+    """Features of each site, default 32; not for fvbn, odd, nade and made."""
     depth: int | None = None
     """Layers; not for fvbn, odd and nade."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]

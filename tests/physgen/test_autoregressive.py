@@ -18,6 +18,7 @@ SMALLER = {
     "pixelcnn": {"depth": 2, "width": 8, "kernel": 3},
     "nade": {"hidden": 32},
     "row_lstm": {"depth": 2, "width": 4},
+    "transformer": {"width": 8, "heads": 2},
     "diagonal_bilstm": {"depth": 2, "width": 4},
 }
 ALPHABETS = [{"symbols": 3}, {"symbols": 4, "levels": True}]

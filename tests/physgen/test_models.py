@@ -16,6 +16,7 @@ SMALLER = {  # than by default, to save time
     "pixelcnn": {"depth": 3, "width": 8},
     "nade": {"hidden": 32},
     "row_lstm": {"depth": 1, "width": 4, "kernel": 3},
+    "transformer": {"depth": 1, "width": 4, "heads": 2},
     "diagonal_bilstm": {"depth": 1, "width": 4, "kernel": 3},
 }
 DENSITIES = [name for name in models.names() if hasattr(models.build(name, SHAPE), "log_prob")]
