@@ -10,13 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from ..model import Ising
-from .clusters import Wolff
 from .gpu import Triton
 from .kawasaki import Kawasaki
 from .multispin import Multispin
 from .parallel_wolff import ParallelWolff
 from .plain import Plain
 from .swendsen_wang import SwendsenWang
+from .wolff import Wolff
 
 __all__ = ["Kawasaki", "Multispin", "Plain", "Sampler", "SwendsenWang", "Triton", "Wolff", "choose"]
 

@@ -15,7 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import chi2
 
 from ising import exact, kernels, lattices, stats
-from ising.kernels import swendsen_wang
+from ising.kernels import bonds
+from ising.kernels.xoshiro import jit
 from ising.lattices import Lattice
 from ising.model import Ising
 from tests.checks import FALSE_ALARM
@@ -59,9 +60,9 @@ def test_labels_are_connected_components(name, density):
     satisfied = J * spins[lattice.edges.numpy()].prod(1) > 0
     active = rng.random(len(J)) < density
     J[satisfied] *= active[satisfied]
-    expected, bonds = components(lattice, active & satisfied), np.flatnonzero(active & satisfied)
+    expected, held = components(lattice, active & satisfied), np.flatnonzero(active & satisfied)
     np.testing.assert_array_equal(labels(lattice, J, spins), expected)
-    for lost in bonds:
+    for lost in held:
         J[lost], active[lost] = 0.0, False
         if (components(lattice, active & satisfied) != expected).any():
             break
@@ -70,17 +71,25 @@ def test_labels_are_connected_components(name, density):
 
 def test_parallel_bonds_are_one_of_their_sum():
     pair = np.array([[0, 1], [1, 0], [1, 2]])
-    bonds = swendsen_wang.grouped(pair, np.array([1.0, -3.0, 0.0]), np.zeros(3))
-    assert bonds.there[0] == bonds.against[0] == 0b10
-    assert bonds.weights[bonds.row[0], 1] == 2.0
+    made = bonds.grouped(pair, np.array([1.0, -3.0, 0.0]), np.zeros(3))
+    assert made.there[0] == made.against[0] == 0b10
+    assert made.weights[made.row[0], 1] == 2.0
+
+
+@jit
+def _active(asked, digits, rng, words):
+    found = np.empty(words, dtype=np.uint64)
+    s0, s1, s2, s3 = rng
+    for i in range(words):
+        found[i], s0, s1, s2, s3 = bonds.active(asked, digits, np.uint64(0), s0, s1, s2, s3)
+    return found
 
 
 def drawn(p: np.ndarray, asked: int, words: int) -> np.ndarray:
     """Which of 64 bonds are active, bool, ``(words, 64)``."""
-    digits = swendsen_wang.probability_digits(-0.5 * np.log1p(-p))[None]
-    rng = np.random.SeedSequence(1).generate_state(4, np.uint64)
-    bits = [swendsen_wang.active(np.uint64(asked), digits, np.uint64(0), rng) for _ in range(words)]
-    return np.unpackbits(np.array(bits, dtype=np.uint64).view(np.uint8), bitorder="little").reshape(-1, 64)
+    digits = bonds.probability_digits(-0.5 * np.log1p(-p))[None]
+    bits = _active(np.uint64(asked), digits, np.random.SeedSequence(1).generate_state(4, np.uint64), words)
+    return np.unpackbits(bits.view(np.uint8), bitorder="little").reshape(-1, 64)
 
 
 def test_bonds_are_active_with_their_probability():
@@ -118,7 +127,7 @@ def test_only_bonds_that_are_asked_are_active():
 
 @pytest.mark.parametrize("exponent", [0.0, 1e-9, 0.3, 1.0, 20.0, 1e6])
 def test_probabilities_have_32_digits(exponent):
-    digits = swendsen_wang.probability_digits(np.full(64, exponent))
+    digits = bonds.probability_digits(np.full(64, exponent))
     assert set(digits.tolist()) <= {0, 2**64 - 1}
     value = sum(2.0 ** -(k + 1) for k, digit in enumerate(digits) if digit)
     assert abs(value + math.expm1(-2 * exponent)) <= 2.0**-32

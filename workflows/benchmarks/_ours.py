@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from ising import Ising, lattices
-from ising.kernels.clusters import Wolff
 from ising.kernels.multispin import Multispin
 from ising.kernels.parallel_wolff import ParallelWolff
 from ising.kernels.plain import Plain
 from ising.kernels.swendsen_wang import SwendsenWang
+from ising.kernels.wolff import Wolff
 from ising.tempering import Replicas
 from workflows.benchmarks import _loops
 from workflows.benchmarks._peers import serve
