@@ -85,3 +85,10 @@ def check_shape(shape: tuple[int, ...], *, at_least: int = 1, divisor: int = 1, 
             f"{model} needs a two-dimensional lattice with sides of at least {at_least}{multiple}, got shape "
             f"{tuple(shape)}; take MADE for other lattices"
         )
+
+
+def check_window(shape: tuple[int, ...], kernel: int, depth: int, *, model: str) -> None:
+    """The same for causal windows of ``kernel`` columns and half as many rows, in ``depth`` layers."""
+    if kernel < 3 or kernel % 2 == 0 or depth < 1:
+        raise ValueError(f"kernel is odd and at least 3, depth at least 1, got {kernel} and {depth}")
+    check_shape(shape, at_least=kernel // 2, model=model)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .autoregressive import Autoregressive, Next
 from .models.pixelcnn import CausalConv
-from .nn import check_shape
+from .nn import check_window
 
 At = Callable[[int, int], Tensor]
 """What a layer gives at (row, column), ``(n, width)``; to be called in raster order."""
@@ -58,9 +58,7 @@ class PixelRNN(Autoregressive):
         levels: bool = False,
         direct: bool = True,
     ):
-        if kernel < 3 or kernel % 2 == 0 or depth < 1:
-            raise ValueError(f"kernel is odd and at least 3, depth at least 1, got {kernel} and {depth}")
-        check_shape(shape, at_least=kernel // 2, model="a PixelRNN")
+        check_window(shape, kernel, depth, model="a PixelRNN")
         super().__init__(shape, symmetric=symmetric, symbols=symbols, levels=levels, direct=direct)
         self.first = CausalConv(self.alphabet.inputs, width, kernel, itself=False, bias=True)
         self.layers = nn.ModuleList(self.states(width, kernel) for _ in range(depth))

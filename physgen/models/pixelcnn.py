@@ -24,7 +24,7 @@ from torch.nn.functional import pad
 
 from ..autoregressive import Autoregressive, Next
 from ..distributions.ancestral_conv import Window, draw_by_windows
-from ..nn import check_shape
+from ..nn import check_window
 
 __all__ = ["PixelCNN", "build"]
 
@@ -57,9 +57,7 @@ class PixelCNN(Autoregressive):
         levels: bool = False,
         direct: bool = True,
     ):
-        if kernel < 3 or kernel % 2 == 0 or depth < 1:
-            raise ValueError(f"kernel is odd and at least 3, depth at least 1, got {kernel} and {depth}")
-        check_shape(shape, at_least=kernel // 2, model="a PixelCNN")
+        check_window(shape, kernel, depth, model="a PixelCNN")
         super().__init__(shape, symmetric=symmetric, symbols=symbols, levels=levels, direct=direct)
         self.layers = nn.ModuleList(
             CausalConv(

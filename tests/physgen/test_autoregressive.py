@@ -16,6 +16,7 @@ from tests.checks import FALSE_ALARM, goodness_of_counts
 SHAPE, N = (2, 3), 6
 SMALLER = {
     "pixelcnn": {"depth": 2, "width": 8, "kernel": 3},
+    "gated_pixelcnn": {"depth": 2, "width": 4, "kernel": 3},
     "nade": {"hidden": 32},
     "row_lstm": {"depth": 2, "width": 4},
     "transformer": {"width": 8, "heads": 2},

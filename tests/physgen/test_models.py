@@ -14,6 +14,7 @@ from tests.checks import FALSE_ALARM, goodness_of_fit
 SHAPE, N = (4, 4), 16
 SMALLER = {  # than by default, to save time
     "pixelcnn": {"depth": 3, "width": 8},
+    "gated_pixelcnn": {"depth": 2, "width": 4, "kernel": 3},
     "nade": {"hidden": 32},
     "row_lstm": {"depth": 1, "width": 4, "kernel": 3},
     "transformer": {"depth": 1, "width": 4, "heads": 2},
