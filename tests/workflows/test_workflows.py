@@ -61,6 +61,7 @@ def test_other(name, data, trained, tmp_path, capsys):
         "hopfield_memory": {"out": tmp_path},
         "inverse_ising": {"data": data, "out": tmp_path},
         "neural_sampler": {"out": tmp_path},
+        "free_energy": {"out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -112,6 +113,11 @@ def test_other(name, data, trained, tmp_path, capsys):
             found = json.loads((tmp_path / "results.json").read_text())
             assert found["reverse_kl"]["mean"] > 0
             assert (tmp_path / "neural_sampler.png").exists()
+        case "free_energy":
+            points = json.loads((tmp_path / "results.json").read_text())["points"]
+            assert [round(point["temperature"], 3) for point in points] == [2.0, 2.667, 3.333]
+            assert all(abs(point["free_energy"]["z"]) < 4.5 for point in points)  # 2e-5, fixed seed
+            assert (tmp_path / "free_energy.png").read_bytes().startswith(b"\x89PNG")
         case "rbm_wavefunction":
             found = json.loads((tmp_path / "results.json").read_text())
             assert found["exact"] == 3.0
