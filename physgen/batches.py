@@ -68,7 +68,7 @@ class Batches:
                 f"the batch size must be from 1 to the {len(self.spins)} configurations, got {size}"
             )
         self.size, self.seed, self.drawn = size, seed, 0
-        self.symmetries, self.shape = _check(symmetries, shape, self.spins.shape[-1]), shape
+        self.symmetries, self.shape = check_symmetries(symmetries, shape, self.spins.shape[-1]), shape
         self._order: tuple[int, Tensor] | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -133,7 +133,9 @@ class Batches:
         }
 
 
-def _check(symmetries: Collection[str], shape: tuple[int, ...] | None, n_sites: int) -> tuple[str, ...]:
+def check_symmetries(
+    symmetries: Collection[str], shape: tuple[int, ...] | None, n_sites: int
+) -> tuple[str, ...]:
     """The symmetries in a fixed order, or one sentence on why they cannot be applied."""
     names = {symmetries} if isinstance(symmetries, str) else set(symmetries)
     if names - set(SYMMETRIES):

@@ -71,9 +71,9 @@ class Config:
     """Hidden units: of each site for odd (default 1), of the layer for made (default 256)."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
     """Order in which the sites are drawn."""
-    degree: int = 3
+    degree: int = 4
     """Degree of the polynomials of beta."""
-    steps: int = 8000
+    steps: int = 7000
     """Gradient steps, each at one temperature."""
     batch: int = 200
     """Configurations drawn for each step."""
