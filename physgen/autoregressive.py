@@ -97,6 +97,11 @@ class Autoregressive(nn.Module):
         """Independent draws, ``(n, N)``."""
         return self.draw(n, generator)[0]
 
+    def sample_and_log_prob(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws ``(n, N)`` and their log-probabilities ``(n,)``, with their gradient."""
+        values = self.sample(n, generator)
+        return values, self.log_prob(values)
+
     @torch.no_grad()
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Independent draws ``(n, N)`` and what they were drawn from, as :meth:`forward` up to rounding."""

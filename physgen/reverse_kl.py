@@ -10,7 +10,7 @@ References:
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,34 +24,47 @@ class Density(Protocol):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor: ...
 
 
+class Learner(Protocol):
+    def sample_and_log_prob(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class Drawn(NamedTuple):
+    """Spins ``(n, N)`` and their log-probabilities ``(n,)``, which can be differentiated once."""
+
+    spins: Tensor
+    log_prob: Tensor
+
+
 class Draws:
-    """An endless iterator of ``(size, N)`` batches that the model draws with the weights of that moment.
+    """An endless iterator of batches that the model draws with the weights of that moment: :class:`Drawn`.
 
     The n-th batch is a function of the weights, the seed and n alone: the state is one number.
 
     Arguments:
-        model: Offers ``sample``.
+        model: Offers ``sample_and_log_prob``.
         size: Configurations per batch.
         seed: Of all draws.
 
     Example:
         >>> from physgen import models
-        >>> next(Draws(models.build("fvbn", (2, 2)), 5)).shape
+        >>> next(Draws(models.build("fvbn", (2, 2)), 5)).spins.shape
         torch.Size([5, 4])
     """
 
-    def __init__(self, model: Density, size: int, *, seed: int = 0):
+    def __init__(self, model: Learner, size: int, *, seed: int = 0):
         if size < 2:
             raise ValueError(f"a batch of the model's own draws needs at least 2 configurations, got {size}")
         self.model, self.size, self.seed, self.drawn = model, size, seed, 0
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Drawn]:
         return self
 
-    def __next__(self) -> Tensor:
+    def __next__(self) -> Drawn:
         generator = torch.Generator().manual_seed(private_seed(self.seed, 50, self.drawn))
         self.drawn += 1
-        return self.model.sample(self.size, generator)
+        return Drawn(*self.model.sample_and_log_prob(self.size, generator))
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self.drawn, "size": self.size, "seed": self.seed}
@@ -75,7 +88,6 @@ class ReverseKL:
     temperature comes down from infinity, and a symmetric model is worth more than a long training.
 
     Arguments:
-        model: Offers ``log_prob``.
         energy: Total energy of configurations, ``(n, N)`` to ``(n,)``.
         beta: Inverse temperature at the end.
         anneal: Steps over which it rises linearly from 0, :math:`\beta_t = \beta \min(1, t / anneal)`.
@@ -88,7 +100,7 @@ class ReverseKL:
         >>> from physgen import models
         >>> from physgen.train import fit, gradient_step
         >>> net = models.build("fvbn", (3,))
-        >>> loss = ReverseKL(net, lambda s: -(s * s.roll(1, -1)).sum(-1), beta=0.5)
+        >>> loss = ReverseKL(lambda s: -(s * s.roll(1, -1)).sum(-1), beta=0.5)
         >>> step = gradient_step(loss, torch.optim.Adam(net.parameters(), lr=0.05))
         >>> record = fit(step, Draws(net, 500), steps=300)
         >>> log_z = math.log((2 * math.cosh(0.5)) ** 3 + (2 * math.sinh(0.5)) ** 3)
@@ -96,14 +108,14 @@ class ReverseKL:
         True
     """
 
-    def __init__(self, model: Density, energy: Callable[[Tensor], Tensor], beta: float, *, anneal: int = 0):
-        self.model, self.energy, self.beta, self.anneal = model, energy, beta, anneal
+    def __init__(self, energy: Callable[[Tensor], Tensor], beta: float, *, anneal: int = 0):
+        self.energy, self.beta, self.anneal = energy, beta, anneal
         self.done = 0
 
-    def __call__(self, spins: Tensor) -> tuple[Tensor, Metrics]:
+    def __call__(self, batch: Drawn) -> tuple[Tensor, Metrics]:
+        spins, log_q = batch
         beta = self.beta * min(1.0, (self.done + 1) / max(self.anneal, 1))
         self.done += 1
-        log_q = self.model.log_prob(spins)
         with torch.no_grad():
             cost = beta * self.energy(spins).to(log_q.dtype) + log_q
             signal = (cost - cost.mean()) / (len(cost) - 1)  # the others' mean as the baseline

@@ -124,7 +124,7 @@ def main(*, config: Config = Config()) -> None:
     device = pick_device(config.device)
     target = Ising(lattices.build(config.lattice, config.L), J=config.J, h=config.h).to(device)
     net = network(config, target, beta).to(device)
-    loss = ReverseKL(net, target.energy, beta, anneal=round(config.anneal * config.steps))
+    loss = ReverseKL(target.energy, beta, anneal=round(config.anneal * config.steps))
     adam = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), fused=True)
     step = gradient_step(loss, adam, clip=1.0, **_training.schedule(config))
     manifest = {"options": plain(config), "beta": beta, "model": target.describe()}

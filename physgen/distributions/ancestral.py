@@ -23,7 +23,7 @@ def applies(weights: Tensor) -> bool:
 
 def draw_per_site(
     weights: Tensor, outer: Tensor, bias: Tensor, n: int, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""Draws from :math:`\theta_i = b_i + W_{i0} \cdot s_{<i} + \sum_k v_{ik} \tanh(W_{ik} \cdot s_{<i})`.
 
     Arguments:
@@ -34,14 +34,16 @@ def draw_per_site(
         generator: Source of randomness; torch's global one if not given.
 
     Returns:
-        Spins and fields, ``(n, N)`` each.
+        Spins and fields, ``(n, N)`` each, and the hidden units ``(n, N, w)``.
 
     Example:
-        >>> spins, fields = draw_per_site(torch.zeros(3, 1, 3), torch.zeros(3, 0), torch.ones(3), 5, None)
-        >>> spins.shape, fields[0].tolist()
-        (torch.Size([5, 3]), [1.0, 1.0, 1.0])
+        >>> drawn = draw_per_site(torch.zeros(3, 2, 3), torch.zeros(3, 1), torch.ones(3), 5, None)
+        >>> [part.shape for part in drawn], drawn[1][0].tolist()
+        ([torch.Size([5, 3]), torch.Size([5, 3]), torch.Size([5, 3, 1])], [1.0, 1.0, 1.0])
     """
-    return _draw(_per_site, (weights, outer, bias), len(bias), n, weights.shape[1], generator)
+    units = np.empty((-(-n // _SIDE), *outer.shape, _SIDE), np.float32)
+    spins, fields = _draw(_per_site, (weights, outer, bias), len(bias), n, units, generator)
+    return spins, fields, torch.from_numpy(units).permute(0, 3, 1, 2).flatten(0, 1)[:n]
 
 
 def draw_by_degree(
@@ -67,10 +69,11 @@ def draw_by_degree(
         Spins and fields, ``(n, N)`` each.
     """
     weights = direct, inner, inner_bias, outer, bias, ends
-    return _draw(_by_degree, weights, len(bias), n, len(inner), generator)
+    units = np.empty((len(inner), _SIDE), np.float32)
+    return _draw(_by_degree, weights, len(bias), n, units, generator)
 
 
-def _draw(kernel, weights, n_sites, n, rows, generator):
+def _draw(kernel, weights, n_sites, n, units, generator):
     tiles = -(-n // _SIDE)
     spins = torch.empty(tiles, n_sites, _SIDE)
     fields = torch.empty_like(spins)
@@ -79,7 +82,7 @@ def _draw(kernel, weights, n_sites, n, rows, generator):
     kernel(
         seeds,
         np.empty(_SIDE // 2, np.uint64),
-        np.empty((rows, _SIDE), np.float32),
+        units,
         *arrays,
         spins.numpy(),
         fields.numpy(),
@@ -88,12 +91,12 @@ def _draw(kernel, weights, n_sites, n, rows, generator):
 
 
 @jit
-def _per_site(state, words, hidden, weights, outer, bias, spins, fields):
+def _per_site(state, words, units, weights, outer, bias, spins, fields):
     mix(state)
     for tile in range(len(spins)):
         s = spins[tile]
         for i in range(len(bias)):
-            theta = fields[tile, i]
+            theta, hidden = fields[tile, i], units[tile, i]
             theta[:] = bias[i]
             _add(theta, weights[i, 0], s, i)
             for k in range(outer.shape[1]):

@@ -11,16 +11,15 @@ References:
     | Does the wake-sleep algorithm produce good density estimators? (Frey, Hinton and Dayan, 1996)
 """
 
-import torch
 from torch import Tensor
 
-from ..autoregressive import Autoregressive, Next
-from ..distributions import ancestral
+from ..autoregressive import Next
+from ..per_site import PerSite, Weights
 
 __all__ = ["FVBN", "build"]
 
 
-class FVBN(Autoregressive):
+class FVBN(PerSite):
     r"""Arguments:
         shape: Sites along each axis, any number of axes.
         symmetric: Without biases :math:`\theta` is odd in s, so :math:`q(s) = q(-s)` exactly. Right for zero
@@ -44,13 +43,11 @@ class FVBN(Autoregressive):
     def cached(self, x: Tensor) -> Next:
         return lambda _: x.new_zeros(())
 
-    @torch.no_grad()
-    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Independent draws and their fields, ``(n, N)`` each, at half the cost of a pass of the network."""
-        if not self.compiled:
-            return super().draw(n, generator)
-        direct, bias = self.direct.dense()
-        return ancestral.draw_per_site(direct[:, None], direct.new_empty(self.n_sites, 0), bias, n, generator)
+    @property
+    def weights(self) -> Weights:
+        direct = self.direct.weight
+        none = direct.new_empty(self.n_sites, 0)
+        return Weights(direct, none[..., None].expand(-1, -1, self.n_sites), none, self.direct.bias)
 
 
 build = FVBN

@@ -15,13 +15,13 @@ References:
 import torch
 from torch import Tensor, nn
 
-from ..autoregressive import Autoregressive, Next
-from ..distributions import ancestral
+from ..autoregressive import Next
+from ..per_site import PerSite, Weights
 
 __all__ = ["Odd", "build"]
 
 
-class Odd(Autoregressive):
+class Odd(PerSite):
     r"""Arguments:
         shape: Sites along each axis, any number of axes.
         hidden: Hidden units of each site, w.
@@ -48,14 +48,9 @@ class Odd(Autoregressive):
     def cached(self, x: Tensor) -> Next:
         return lambda i: (torch.tanh(x[:, :i, 0] @ self.inner[i, :, :i].T) @ self.outer[i])[:, None]
 
-    @torch.no_grad()
-    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Independent draws and their fields, ``(n, N)`` each, at half the cost of a pass of the network."""
-        if not self.compiled:
-            return super().draw(n, generator)
-        weights = torch.cat([self.direct.weight[:, None], self.inner], 1)
-        bias = weights.new_zeros(self.n_sites) if self.direct.bias is None else self.direct.bias
-        return ancestral.draw_per_site(weights, self.outer, bias, n, generator)
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.direct.weight, self.inner, self.outer, self.direct.bias)
 
 
 build = Odd
