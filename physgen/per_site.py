@@ -18,7 +18,6 @@ from torch.autograd.function import Function, once_differentiable
 
 from .autoregressive import Autoregressive
 from .distributions import ancestral
-from .nn import spin_log_prob
 
 
 class PerSite(Autoregressive):
@@ -50,18 +49,19 @@ class PerSite(Autoregressive):
 
     @torch.no_grad()
     def _drawn(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        direct, inner, outer, bias = self.weights
+        direct, inner, outer, bias, _ = self.weights
         bias = direct.new_zeros(len(direct)) if bias is None else bias
         return ancestral.draw_per_site(torch.cat([direct[:, None], inner], 1), outer, bias, n, generator)
 
 
 class Weights(NamedTuple):
-    """D ``(N, N)``, A ``(N, w, N)``, v ``(N, w)`` and b ``(N,)`` or None; only j < i of D and A is read."""
+    """D ``(N, N)``, A ``(N, w, N)``, v ``(N, w)``, b ``(N,)`` or None, and 1 where j < i, ``(N, N)``."""
 
     direct: Tensor
     inner: Tensor
     outer: Tensor
     bias: Tensor | None
+    mask: Tensor
 
 
 class Pass(NamedTuple):
@@ -74,8 +74,9 @@ class Pass(NamedTuple):
 @torch.no_grad()
 def forward(weights: Weights, spins: Tensor) -> Pass:
     """What the network makes of configurations ``(n, N)``."""
-    units = torch.tanh(_earlier(weights.inner, spins))
-    fields = _earlier(weights.direct[:, None], spins).squeeze(-1) + (units * weights.outer).sum(-1)
+    units = torch.tanh(_earlier(weights.inner, spins, weights.mask))
+    fields = _earlier(weights.direct[:, None], spins, weights.mask).squeeze(-1)
+    fields = fields + (units * weights.outer).sum(-1)
     return Pass(fields if weights.bias is None else fields + weights.bias, units)
 
 
@@ -83,9 +84,10 @@ def log_prob(weights: Weights, spins: Tensor, known: Pass) -> Tensor:
     r""":math:`\ln q` of configurations ``(n, N)``, of which the pass is known; differentiable by the weights.
 
     Example:
-        >>> w = Weights(torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 1, 2), torch.zeros(2, 1), None)
-        >>> log_prob(w, torch.ones(1, 2), forward(w, torch.ones(1, 2))).backward()
-        >>> w.direct.grad
+        >>> D, none = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 0)
+        >>> net = Weights(D, torch.zeros(2, 0, 2), none, None, torch.ones(2, 2).tril(-1))
+        >>> log_prob(net, torch.ones(1, 2), forward(net, torch.ones(1, 2))).backward()
+        >>> D.grad
         tensor([[0., 0.],
                 [1., 0.]])
     """
@@ -94,51 +96,46 @@ def log_prob(weights: Weights, spins: Tensor, known: Pass) -> Tensor:
 
 class _LogProb(Function):
     @staticmethod
-    def forward(ctx, spins, fields, units, direct, inner, outer, bias):  # noqa: ARG004
-        ctx.save_for_backward(spins, fields, units, outer)
-        return spin_log_prob(spins, fields)
+    def forward(ctx, spins, fields, units, direct, inner, outer, bias, mask):  # noqa: ARG004
+        aligned = (2 * fields).mul_(spins)
+        ctx.save_for_backward(spins, aligned, units, outer, mask)
+        rest = aligned.abs().neg_().exp_().log1p_()  # of log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
+        return aligned.clamp_max(0).sub_(rest).sum(-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, signal):
-        spins, fields, units, outer = ctx.saved_tensors
-        by_field = signal[:, None] * (spins - fields.tanh())
+        spins, aligned, units, outer, mask = ctx.saved_tensors
+        by_field = torch.sigmoid(-aligned).mul_(spins).mul_(2 * signal[:, None])  # s - tanh(theta)
         by_unit = by_field[..., None]
-        return (
-            *(None, None, None),
-            _outer_products(by_unit, spins).squeeze(1),
-            _outer_products(by_unit * outer * (1 - units * units), spins),
-            (by_unit * units).sum(0),
-            by_field.sum(0) if ctx.needs_input_grad[-1] else None,
-        )
+        direct = _products(by_field, spins, mask)
+        inner = _products((by_unit * outer).mul_(1 - units * units).flatten(1), spins, mask)
+        bias = by_field.sum(0) if ctx.needs_input_grad[6] else None
+        return None, None, None, direct.squeeze(1), inner, (by_unit * units).sum(0), bias, None
+
+
+def _earlier(weights: Tensor, spins: Tensor, mask: Tensor) -> Tensor:
+    r""":math:`\sum_{j<i} W_{ikj} s_j`: ``(N, m, N)`` and ``(n, N)`` to ``(n, N, m)``."""
+    n_sites, m, _ = weights.shape
+    rows = (weights * mask[:, None]).view(n_sites * m, n_sites)
+    out = spins.new_empty(len(spins), n_sites * m)
+    for block in _blocks(n_sites):
+        part = slice(block.start * m, block.stop * m)
+        torch.mm(spins[:, : block.stop], rows[part, : block.stop].T, out=out[:, part])
+    return out.view(len(spins), n_sites, m)
+
+
+def _products(signals: Tensor, spins: Tensor, mask: Tensor) -> Tensor:
+    r""":math:`\sum_b g_{bik} s_{bj}` where j < i, else 0: ``(n, N m)`` and ``(n, N)`` to ``(N, m, N)``."""
+    n_sites = len(mask)
+    m = signals.shape[1] // n_sites
+    out = spins.new_zeros(n_sites * m, n_sites)
+    for block in _blocks(n_sites):
+        rows = slice(block.start * m, block.stop * m)
+        torch.mm(signals[:, rows].T, spins[:, : block.stop], out=out[rows, : block.stop])
+    return out.view(n_sites, m, n_sites).mul_(mask[:, None])
 
 
 def _blocks(n_sites: int) -> list[slice]:
     side = max(32, -(-n_sites // 8))
     return [slice(first, min(first + side, n_sites)) for first in range(0, n_sites, side)]
-
-
-def _below(block: slice, like: Tensor) -> Tensor:
-    """1 where j < i, for the sites i of a block and all j up to its end, ``(side, 1, end)``."""
-    ones = like.new_ones(block.stop - block.start, block.stop)
-    return ones.tril(block.start - 1)[:, None]
-
-
-def _earlier(weights: Tensor, spins: Tensor) -> Tensor:
-    r""":math:`\sum_{j<i} W_{ikj} s_j`: ``(N, m, N)`` and ``(n, N)`` to ``(n, N, m)``."""
-    parts = []
-    for block in _blocks(len(weights)):
-        part = weights[block, :, : block.stop] * _below(block, weights)
-        parts.append((spins[:, : block.stop] @ part.flatten(0, 1).T).unflatten(-1, part.shape[:2]))
-    return torch.cat(parts, 1)
-
-
-def _outer_products(signal: Tensor, spins: Tensor) -> Tensor:
-    r""":math:`\sum_b g_{bik} s_{bj}` where j < i, else 0: ``(n, N, m)`` and ``(n, N)`` to ``(N, m, N)``."""
-    n_sites, m = signal.shape[1:]
-    out = spins.new_zeros(n_sites, m, n_sites)
-    for block in _blocks(n_sites):
-        product = signal[:, block].flatten(1).T @ spins[:, : block.stop]
-        side = block.stop - block.start
-        out[block, :, : block.stop] = product.view(side, m, block.stop) * _below(block, spins)
-    return out

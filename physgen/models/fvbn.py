@@ -47,7 +47,9 @@ class FVBN(PerSite):
     def weights(self) -> Weights:
         direct = self.direct.weight
         none = direct.new_empty(self.n_sites, 0)
-        return Weights(direct, none[..., None].expand(-1, -1, self.n_sites), none, self.direct.bias)
+        return Weights(
+            direct, none[..., None].expand(-1, -1, self.n_sites), none, self.direct.bias, self.direct.mask
+        )
 
 
 build = FVBN

@@ -50,7 +50,7 @@ class Odd(PerSite):
 
     @property
     def weights(self) -> Weights:
-        return Weights(self.direct.weight, self.inner, self.outer, self.direct.bias)
+        return Weights(self.direct.weight, self.inner, self.outer, self.direct.bias, self.direct.mask)
 
 
 build = Odd
