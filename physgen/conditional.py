@@ -23,7 +23,7 @@ from torch.func import functional_call
 
 from .batches import Batches
 from .nn import private_seed
-from .reverse_kl import Draws, ReverseKL
+from .reverse_kl import Drawn, Draws, ReverseKL
 from .train import Metrics
 
 Condition = float | Sequence[float] | Tensor
@@ -264,7 +264,7 @@ class ConditionalReverseKL:
 
     def __call__(self, batch: tuple[float, Tensor]) -> tuple[Tensor, Metrics]:
         beta, spins = batch
-        return ReverseKL(self.net.at(beta), self.energy, beta)(spins)
+        return ReverseKL(self.energy, beta)(Drawn(spins, self.net.at(beta).log_prob(spins)))
 
 
 class ConditionalBatches:

@@ -142,6 +142,11 @@ class Ordered(nn.Module):
         """Independent draws, ``(n, N)``, row-major."""
         return self.model.sample(n, generator)[:, self.place]
 
+    def sample_and_log_prob(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws ``(n, N)`` and their log-probabilities ``(n,)``, with their gradient."""
+        values, log_q = self.model.sample_and_log_prob(n, generator)
+        return values[:, self.place], log_q
+
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Independent draws ``(n, N)`` and what they were drawn from, as :meth:`forward` up to rounding."""
         values, given = self.model.draw(n, generator)
