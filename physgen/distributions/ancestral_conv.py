@@ -41,6 +41,7 @@ class Window(NamedTuple):
 
 def draw_by_windows(
     windows: list[Window],
+    edges: tuple[Tensor, Tensor],
     outer: Tensor,
     direct: Tensor,
     bias: Tensor,
@@ -52,6 +53,8 @@ def draw_by_windows(
 
     Arguments:
         windows: In order; every feature but the first ones is a tanh plus the feature below.
+        edges: Of the first features: weights of the first row for each row in turn,
+            ``(width, 1, 2 reach + 1)``, and of the first column, up to that row, ``(width, 1, reach + 1)``.
         outer: v, ``(width,)``.
         direct: D, ``(N, N)``; what is not below the diagonal is not read.
         bias: b, ``(N,)``.
@@ -68,6 +71,7 @@ def draw_by_windows(
     starts = np.cumsum([0] + [len(weights) for weights in packed])
     weights = aligned(starts[-1])
     torch.cat(packed, out=torch.from_numpy(weights))
+    top, side = (_pack_edge(edge, len(outer), width) for edge in edges)
     biases = torch.stack([pad(window.bias, (0, width - len(outer))) for window in windows])
     tiles = -(-n // _SIDE)
     spins, fields = (aligned(tiles * len(bias) * _SIDE).reshape(tiles, -1) for _ in range(2))
@@ -80,12 +84,16 @@ def draw_by_windows(
         columns,
         weights,
         starts,
+        top,
+        side,
         biases.numpy(),
         pad(outer, (0, width - len(outer))).contiguous().numpy(),
         direct.contiguous().numpy().reshape(-1),
         bias.contiguous().numpy(),
         aligned(len(windows) * size).reshape(-1, size),
         aligned(len(windows) * columns * width * _SIDE).reshape(len(windows), -1),
+        aligned((columns + 2 * reach) * _SIDE),
+        np.zeros((shape[0] + reach) * _SIDE, np.float32),
         spins,
         fields,
     )
@@ -97,9 +105,20 @@ def draw_by_windows(
 
 def _pack(window: Window, inputs: int, outputs: int) -> Tensor:
     """Flat: for each row, then for the sites to the left: blocks of outputs, positions, inputs, outputs."""
-    parts = [*window.rows.unbind(2), window.left]  # (outputs, inputs, positions) each
-    padded = [pad(x, (0, 0, 0, inputs - x.shape[1], 0, outputs - x.shape[0])) for x in parts]
-    return torch.cat([x.unflatten(0, (-1, _BLOCK)).permute(0, 3, 2, 1).flatten() for x in padded])
+    parts = [*window.rows.unbind(2), window.left]
+    return torch.cat([_blocks(part, inputs, outputs) for part in parts])
+
+
+def _pack_edge(edge: Tensor, width: int, outputs: int) -> np.ndarray:
+    """Flat, for each row or column: blocks of outputs, positions, outputs."""
+    parts = [_blocks(part, 1, outputs) for part in edge.detach().split(width)]
+    return torch.cat(parts).numpy()
+
+
+def _blocks(weights: Tensor, inputs: int, outputs: int) -> Tensor:
+    """``(outputs, inputs, positions)`` with zeros up to as many of both; flat."""
+    missing = (0, 0, 0, inputs - weights.shape[1], 0, outputs - weights.shape[0])
+    return pad(weights, missing).unflatten(0, (-1, _BLOCK)).permute(0, 3, 2, 1).flatten()
 
 
 def _adder(outputs: int):
@@ -143,7 +162,24 @@ _add_block, _add_one = _adder(_BLOCK), _adder(1)
 
 @jit
 def _draw(
-    state, words, reach, columns, weights, starts, biases, outer, direct, bias, grids, sums, spins, fields
+    state,
+    words,
+    reach,
+    columns,
+    weights,
+    starts,
+    top,
+    side,
+    biases,
+    outer,
+    direct,
+    bias,
+    grids,
+    sums,
+    first_row,
+    first_column,
+    spins,
+    fields,
 ):
     depth, width = biases.shape
     across, size = columns + 2 * reach, width * _SIDE
@@ -160,6 +196,13 @@ def _draw(
                     _above(
                         sums[layer], width, weights, starts[layer], grids[layer], row, reach, columns, inputs
                     )
+                if row:
+                    for c in range(columns):
+                        _edge(sums[0, c * size : (c + 1) * size], top, row, first_row, c, 2 * reach + 1)
+            else:
+                _edge(
+                    sums[0, column * size : (column + 1) * size], side, column, first_column, row, reach + 1
+                )
             at = slot * across + column
             here = (at + reach) * size
             for layer in range(depth):
@@ -180,9 +223,14 @@ def _draw(
             decide(words.view(np.uint32)[:_SIDE], theta[first:last], s[first:last], float32(2), float32(-1))
             at = (at + reach) * _SIDE
             _copy(s[first:last], grids[0, at : at + _SIDE])
+            if column == 0:
+                there = (reach + row) * _SIDE
+                _copy(s[first:last], first_column[there : there + _SIDE])
             if column == columns - 1:
                 for layer in range(depth):
                     _continue(grids[layer], slot * across, reach, columns, size if layer else _SIDE)
+                if row == 0:
+                    _copy(grids[0, : first_row.size], first_row)
 
 
 @jit
@@ -206,6 +254,14 @@ def _left(sums, width, weights, start, grid, at, missing, reach, inputs):
         first = start + (c * positions + missing * _BLOCK) * inputs
         source, n = (at + missing) * inputs * _SIDE, (positions - missing) * inputs
         _add_block(sums, c * _SIDE, weights, first, grid, source, n)
+
+
+@jit
+def _edge(sums, weights, index, edge, at, n):
+    """Adds what n spins of the first row or column contribute to one site, by the weights of its index."""
+    width = sums.size // _SIDE
+    for c in range(0, width, _BLOCK):
+        _add_block(sums, c * _SIDE, weights, (index * width + c) * n, edge, at * _SIDE, n)
 
 
 @jit
