@@ -177,7 +177,7 @@ class Earlier(MaskedLinear):
 
 
 class Bias(nn.Module):
-    """In place of :class:`Earlier`, without any weights."""
+    """In place of :class:`Earlier`, without any weights; for n_sites = 1 the same bias at all sites."""
 
     def __init__(self, n_sites: int, outputs: int, bias: bool):
         super().__init__()
@@ -187,4 +187,4 @@ class Bias(nn.Module):
         return x.new_zeros(()) if self.bias is None else self.bias
 
     def at(self, i: int, x: Tensor) -> Tensor:
-        return x.new_zeros(()) if self.bias is None else self.bias[i]
+        return x.new_zeros(()) if self.bias is None else self.bias[i % len(self.bias)]

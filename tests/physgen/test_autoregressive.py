@@ -21,6 +21,7 @@ SMALLER = {
     "row_lstm": {"depth": 2, "width": 4},
     "transformer": {"width": 8, "heads": 2},
     "diagonal_bilstm": {"depth": 2, "width": 4},
+    "wavenet": {"dilations": (1, 3), "width": 6},
 }
 ALPHABETS = [{"symbols": 3}, {"symbols": 4, "levels": True}]
 MODELS = [

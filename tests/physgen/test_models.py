@@ -19,6 +19,7 @@ SMALLER = {  # than by default, to save time
     "row_lstm": {"depth": 1, "width": 4, "kernel": 3},
     "transformer": {"depth": 1, "width": 4, "heads": 2},
     "diagonal_bilstm": {"depth": 1, "width": 4, "kernel": 3},
+    "wavenet": {"dilations": (1, 2), "width": 6, "direct": True},
 }
 DENSITIES = [name for name in models.names() if hasattr(models.build(name, SHAPE), "log_prob")]
 SAMPLERS = [name for name in models.names() if hasattr(models.build(name, SHAPE), "sample")]
