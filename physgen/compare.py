@@ -6,7 +6,8 @@ decides what can be said about it, and every number carries the name of how it w
 =====================  ======================================================================================
 the model has          divergence of the configurations, nats per site
 =====================  ======================================================================================
-``log_prob``           both directions: exact up to 16 sites, else averages over samples, with an exact log Z
+``log_prob``           both directions: exact up to 16 sites, else averages over samples, with an exact log Z;
+                       what the weights p/q tell besides (:mod:`physgen.weights`)
 ``free_energy``        the same; the model's own log Z is exact or annealed, with its error carried along
 ``free_energy_bound``  where the free energy is not tractable: an upper bound on KL(p‖q), log Z as above
 ``log_prob_bound``     an upper bound on KL(p‖q); up to 16 sites both directions, exact where the latent
@@ -37,6 +38,7 @@ from ising.stats import Estimate
 from . import divergence, evaluate
 from .comparison import NOISE_FLOOR, Comparison, Sample, table
 from .divergence import FORWARD, REVERSE, Divergence
+from .weights import Weights, weigh
 
 __all__ = ["Comparison", "against_boltzmann", "against_samples", "exact_curves", "noise_floor", "table"]
 
@@ -102,6 +104,9 @@ def against_boltzmann(
         else:
             some = None if unseen is None else _subset(unseen.spins, samples)
             found, ess, missing = _by_sampling(model, target, beta, spins, some, log_z, seed)
+        weights = _weights(
+            model, target, beta, spins, None if unseen is None else _subset(unseen.spins, samples)
+        )
     own = _measure(spins, target, beta)
     reference = None if unseen is None else _measured(unseen, target)
     return Comparison(
@@ -120,7 +125,8 @@ def against_boltzmann(
         provenance={"comparison_seed": seed}
         | ({} if held_out is None else {"held_out": list(held_out)})
         | _provenance(run),
-        note=" ".join(filter(None, (note, missing))),
+        note=" ".join(filter(None, (note, missing, weights.missing if weights else ""))),
+        weights=weights,
     )
 
 
@@ -225,6 +231,32 @@ def _by_sampling(
     if reference is not None:
         found.insert(0, divergence.averaged(gap(reference), n_sites, FORWARD, log_z_error=model_log_z.error))
     return found, divergence.effective_sample_size(own), ""
+
+
+def _weights(
+    model: nn.Module, target: Ising, beta: float, spins: np.ndarray, reference: np.ndarray | None
+) -> Weights | None:
+    """Of a model that knows its own density, from independent draws ``(1, n, N)``."""
+    if not hasattr(model, "log_prob") or len(spins) > 1:
+        return None
+
+    def log_q(x: np.ndarray) -> np.ndarray:
+        return evaluate.log_values(model.log_prob, model, x)
+
+    def log_p(x: np.ndarray) -> np.ndarray:
+        return -beta * target.energy(torch.from_numpy(x)).numpy()
+
+    own, n_sites = log_q(spins)[0], target.lattice.n_sites
+    m = abs(spins[0].sum(-1, dtype=np.float64)) / n_sites
+    energy = target.energy(torch.from_numpy(spins[0])).numpy() / n_sites
+    return weigh(
+        log_p(spins)[0] - own,
+        own,
+        {"e": energy, "|m|": m, "m²": m * m},
+        None if reference is None else log_p(reference) - log_q(reference),
+        log_z=exact.log_z(target, beta),
+        n_sites=n_sites,
+    )
 
 
 def _by_enumeration(

@@ -12,6 +12,7 @@ from scipy.stats import norm
 from ising.stats import Estimate
 
 from .divergence import FORWARD, REVERSE, Divergence, Joint
+from .weights import Weights
 
 NOISE_FLOOR = "Monte Carlo, half vs half"
 FAR = 3.0  # standard errors beyond which a difference is marked
@@ -84,7 +85,8 @@ class Comparison:
         joint: Hotelling's test on the means of e, e², |m|, m² and m together, against Monte Carlo.
         noise_floor: One half of the Monte Carlo chains against the other.
         provenance: Seeds and settings of both sides.
-        note: What the caller had to say, then what could not be computed and why.
+        note: What the caller had to say, then what could not be computed and why, and what the draws miss.
+        weights: Of a model whose density is exact and whose draws are independent.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Comparison:
     noise_floor: "Comparison | None" = None
     provenance: dict[str, object] = field(default_factory=dict)
     note: str = ""
+    weights: Weights | None = None
 
     @property
     def temperature(self) -> float:
@@ -158,6 +161,11 @@ class Group:
         """A comparison that has Monte Carlo beside it, to show it once for all."""
         return next((c for c in self.rows.values() if c.monte_carlo is not None), None)
 
+    @property
+    def weighed(self) -> dict[str, Weights]:
+        """The weights of all models that have them."""
+        return {label: c.weights for label, c in self.rows.items() if c.weights is not None}
+
 
 def groups(comparisons: Mapping[str, Comparison]) -> list[Group]:
     """Largest systems first, by rising temperature; rows as given, labelled by name, else by key."""
@@ -191,6 +199,11 @@ def table(comparisons: Mapping[str, Comparison]) -> str:
         lines = [header] + [[label, *_divergence_cells(c)] for label, c in group.rows.items()]
         notes = [f"{label}: {c.note}" for label, c in group.rows.items() if c.note]
         blocks += [group.title, "\n".join([_aligned(lines), *notes]), _aligned(_observable_lines(group))]
+        if group.weighed:
+            columns = {label: weights.columns() for label, weights in group.weighed.items()}
+            names = next(iter(columns.values()))
+            rows = [[name, *(c[name] for c in columns.values())] for name in names]
+            blocks.append(_aligned([["weights, per site", *columns], *rows]))
     return "\n\n".join([*blocks, LEGEND])
 
 

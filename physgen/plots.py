@@ -243,6 +243,29 @@ def divergences(ax: Axes, comparisons: Mapping[str, Comparison], of: str = "conf
     return ax
 
 
+def weights(figure: Figure, comparisons: Mapping[str, Comparison]) -> Figure:
+    """How ln(w/Z) of draws and of Monte Carlo is distributed, one panel for each model with a density.
+
+    An exact model has all of it at 0; Monte Carlo far to the right of the draws is what they miss.
+    """
+    weighed = {label: c.weights for label, c in comparisons.items() if c.weights is not None}
+    looks = styles(comparisons)
+    panels = figure.subplots(len(weighed), 1, squeeze=False)[:, 0]
+    for ax, (label, found) in zip(panels, weighed.items(), strict=True):
+        sides = [found.draws] if found.monte_carlo is None else [found.draws, found.monte_carlo.ravel()]
+        everything = np.concatenate(sides)
+        edges = np.linspace(everything.min() - 1e-3, everything.max() + 1e-3, 50).tolist()
+        if found.monte_carlo is not None:
+            ax.hist(sides[1], edges, density=True, color="#d0d0d0", label="Monte Carlo")
+        colour = looks[label]["color"]
+        ax.hist(sides[0], edges, density=True, histtype="step", linewidth=1.4, color=colour, label=label)
+        ax.axvline(0, color=EXACT, linewidth=0.8, linestyle="--")
+        ax.legend(fontsize="small", frameon=False)
+        ax.set_ylabel("probability density")
+    panels[-1].set_xlabel("ln(w/Z), nats")
+    return figure
+
+
 def training(ax: Axes, records: Mapping[str, Sequence[Record]], metric: str) -> Axes:
     """One metric of several training runs against the step."""
     for (label, found), look in zip(records.items(), styles(records).values(), strict=False):

@@ -123,6 +123,10 @@ def _pictures(group: Group) -> list[Picture]:
         figure, ax = _figure()
         plots.correlation(ax, rows)
         found.append(_picture(figure, f"Correlation function G(r), {where}"))
+    if group.weighed:
+        figure = Figure(figsize=(4.8, 2.0 * len(group.weighed) + 0.4), layout="constrained")
+        plots.weights(figure, rows)
+        found.append(_picture(figure, f"Weights of draws and of Monte Carlo, {where}"))
     figure = Figure(figsize=(4.8, 0.95 * (lines + (group.with_run is not None))), layout="constrained")
     plots.configurations(figure, rows)
     found.append(_picture(figure, f"Configurations, {where}"))
