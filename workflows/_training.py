@@ -112,6 +112,13 @@ def load(config: Training) -> Data:
     return Data(train, validation, beta, restore(**store.hamiltonian(config.data)))
 
 
+def couplings(data: Data) -> Tensor:
+    r""":math:`\beta J` of all pairs of sites, ``(N, N)``, as autoregressive models start from."""
+    unit = torch.eye(data.hamiltonian.lattice.n_sites)
+    field = data.hamiltonian.local_field(unit) - data.hamiltonian.site_fields
+    return (data.beta * field).float().to(data.train.device)
+
+
 def schedule(config: Training, steps: int | None = None) -> dict[str, Any]:
     """Decay of the learning rate and start of the weight average, as the steps of physgen.train take them.
 

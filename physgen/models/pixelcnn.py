@@ -52,8 +52,8 @@ class PixelCNN(Autoregressive):
     def __init__(
         self,
         shape: tuple[int, ...],
-        depth: int = 6,
-        width: int = 32,
+        depth: int = 2,
+        width: int = 16,
         kernel: int = 5,
         symmetric: bool = False,
         symbols: int = 2,

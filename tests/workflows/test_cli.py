@@ -84,7 +84,7 @@ WRONG = {
     "too few chains": ("train_rbm --data {f}/few.h5 --out {o}", "chain"),
     "batch above the data": ("train_rbm --data {f}/good.h5 --beta 0.3 --batch 9999 --out {o}", "9999"),
     "wrong shape": ("train_gan --data {f}/six.h5 --batch 16 --out {o}", "6"),
-    "unknown model": ("train_autoregressive --model transformer --out {o}", "transformer"),
+    "unknown model": ("train_autoregressive --model pixelrnn --out {o}", "pixelrnn"),
     "unknown command": ("trian_rbm", "trian_rbm"),
     "unknown option": ("simulate --betta 0.4", "--betta"),
     "not a number": ("simulate --beta warm", "warm"),
