@@ -112,7 +112,8 @@ class Conditional(nn.Module):
     r"""Any model whose weights are linear in features of a condition.
 
     Arguments:
-        model: Anything with ``log_prob`` and ``sample``. Its own weights become :math:`W_0`; the others start
+        model: Anything with ``log_prob`` and ``sample`` (for :class:`ConditionalDraws`, with
+            ``sample_and_log_prob``). Its own weights become :math:`W_0`; the others start
             at zero.
         features: :class:`Polynomials` or :class:`Classes`.
         biases: Whether the condition moves only the weights called ``bias``.
@@ -202,7 +203,11 @@ class Given:
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return self._of_model("sample", n, generator)
 
-    def _of_model(self, method: str, *args: object) -> Tensor:
+    def sample_and_log_prob(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws ``(n, N)`` and their log-probabilities ``(n,)``, with their gradient."""
+        return self._of_model("sample_and_log_prob", n, generator)
+
+    def _of_model(self, method: str, *args: object) -> Any:
         weights = {f"model.{name}": value for name, value in self.net.weights(self.condition).items()}
         return functional_call(self._call, weights, (method, *args))
 
@@ -248,23 +253,27 @@ class ConditionalDraws(Draws):
         super().__init__(net, size, seed=seed)
         self.interval = net.features.intervals[0]
 
-    def __next__(self) -> tuple[float, Tensor]:
+    def __next__(self) -> tuple[float, Drawn]:
         low, high = self.interval
         beta = low + (high - low) * stratified(self.drawn, self.seed)
         generator = torch.Generator().manual_seed(private_seed(self.seed, 59, self.drawn))
         self.drawn += 1
-        return beta, self.model.at(beta).sample(self.size, generator)
+        return beta, Drawn(*self.model.at(beta).sample_and_log_prob(self.size, generator))
 
 
 class ConditionalReverseKL:
-    """:class:`~physgen.reverse_kl.ReverseKL` at the beta of each batch of :class:`ConditionalDraws`."""
+    """:class:`~physgen.reverse_kl.ReverseKL` at the beta of each batch of :class:`ConditionalDraws`.
 
-    def __init__(self, net: Conditional, energy: Callable[[Tensor], Tensor]):
-        self.net, self.energy = net, energy
+    Arguments:
+        energy: Total energy of configurations, ``(n, N)`` to ``(n,)``.
+    """
 
-    def __call__(self, batch: tuple[float, Tensor]) -> tuple[Tensor, Metrics]:
-        beta, spins = batch
-        return ReverseKL(self.energy, beta)(Drawn(spins, self.net.at(beta).log_prob(spins)))
+    def __init__(self, energy: Callable[[Tensor], Tensor]):
+        self.energy = energy
+
+    def __call__(self, batch: tuple[float, Drawn]) -> tuple[Tensor, Metrics]:
+        beta, drawn = batch
+        return ReverseKL(self.energy, beta)(drawn)
 
 
 class ConditionalBatches:

@@ -43,7 +43,7 @@ from workflows._common import check_counts, pick_device, plain, provenance, writ
 log = logging.getLogger("physgen.free_energy")
 
 SYMBOLS = {"free_energy": "F / N", "energy": "E / N", "specific_heat": "C / N"}
-MARGIN = 0.05  # of the interval of beta, that is learned beyond either end, where polynomials are worst
+MARGIN = 0.15  # of the interval of beta, that is learned beyond either end, where polynomials are worst
 
 
 @Parameter(name="*")
@@ -71,7 +71,7 @@ class Config:
     """Hidden units: of each site for odd (default 1), of the layer for made (default 256)."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
     """Order in which the sites are drawn."""
-    degree: int = 4
+    degree: int = 3
     """Degree of the polynomials of beta."""
     steps: int = 7000
     """Gradient steps, each at one temperature."""
@@ -122,7 +122,7 @@ def main(*, config: Config = Config()) -> None:
     target = Ising(lattices.build(config.lattice, config.L), J=config.J, h=config.h).to(device)
     net = network(config, target).to(device)
     adam = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), fused=True)
-    loss = ConditionalReverseKL(net, target.energy)
+    loss = ConditionalReverseKL(target.energy)
     step = gradient_step(loss, adam, clip=1.0, **_training.schedule(config))
     manifest = {"options": plain(config), "beta": None, "model": target.describe()}
     draws = ConditionalDraws(net, config.batch, seed=config.seed)
@@ -148,7 +148,7 @@ def network(config: Config, target: Ising) -> Conditional:
         "conditional",
         target.lattice.shape,
         model=config.model,
-        intervals=[(config.beta_min - margin, config.beta_max + margin)],
+        intervals=[(max(config.beta_min - margin, 0.0), config.beta_max + margin)],
         degree=config.degree,
         hyper=hyper | ({} if config.hidden is None else {"hidden": config.hidden}),
     )

@@ -18,6 +18,7 @@ from physgen.conditional import (
     Polynomials,
     stratified,
 )
+from physgen.reverse_kl import Drawn
 from physgen.train import fit, gradient_step
 
 ISING = Ising(lattices.square(4))
@@ -97,7 +98,7 @@ def test_classes_share_what_the_condition_does_not_move():
 def test_reverse_kl_has_the_gradient_of_the_free_energy():
     """At the beta of the batch, with respect to every W_m."""
     ising, found = Ising(lattices.chain(4), h=0.3), net((4,), degree=1).double()
-    step, beta, below = ConditionalReverseKL(found, ising.energy), 0.47, torch.ones(4, 4).tril(-1).bool()
+    step, beta, below = ConditionalReverseKL(ising.energy), 0.47, torch.ones(4, 4).tril(-1).bool()
 
     def gradient():
         base, change = found.model.direct, found.changes[found.names.index("direct.weight")]
@@ -112,7 +113,7 @@ def test_reverse_kl_has_the_gradient_of_the_free_energy():
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         found.zero_grad()
-        step((beta, found.at(beta).sample(20, generator).double()))[0].backward()
+        step((beta, Drawn(*found.at(beta).sample_and_log_prob(20, generator))))[0].backward()
         sums.append(gradient().clone())
     sums = torch.stack(sums)
     error = sums.std(0) / len(sums) ** 0.5
@@ -136,7 +137,7 @@ def test_one_model_learns_a_range_of_temperatures_without_data():
 
     before = worst()
     adam = torch.optim.Adam(found.parameters(), lr=0.01)
-    step = gradient_step(ConditionalReverseKL(found, ising.energy), adam, clip=1.0)
+    step = gradient_step(ConditionalReverseKL(ising.energy), adam, clip=1.0)
     fit(step, ConditionalDraws(found, 100), steps=150)
     assert before > 0.05
     assert worst() < 0.01
@@ -177,7 +178,7 @@ def test_a_stop_leaves_no_trace(tmp_path):
         torch.manual_seed(5)
         found = models.build("conditional", (2, 2), model="odd", intervals=[(0.2, 0.4)], degree=1)
         step = gradient_step(
-            ConditionalReverseKL(found, lambda s: -s.prod(-1)), torch.optim.Adam(found.parameters(), lr=0.01)
+            ConditionalReverseKL(lambda s: -s.prod(-1)), torch.optim.Adam(found.parameters(), lr=0.01)
         )
         return found, step, ConditionalDraws(found, 10, seed=4)
 
