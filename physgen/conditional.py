@@ -223,57 +223,65 @@ class _Call(nn.Module):
         return getattr(self.model, method)(*args)
 
 
-def stratified(n: int, seed: int) -> float:
-    r"""Entry n of an even sequence in [0, 1): :math:`u + n / \varphi` modulo 1, u of the seed.
+def stratified(n: int, seed: int, width: int = 1) -> list[float]:
+    r"""Entry n of an even sequence in the unit cube: :math:`u_k + n g^{-k}` modulo 1, u of the seed.
 
-    Any stretch of it covers the interval evenly, which independent numbers do not.
+    Any stretch of it covers the cube evenly, which independent numbers do not; g solves
+    :math:`g^{width + 1} = g + 1`, in one dimension the golden ratio.
 
     Example:
-        >>> [round(stratified(n, 0) - stratified(0, 0), 3) % 1 for n in range(3)]
+        >>> [round(stratified(n, 0)[0] - stratified(0, 0)[0], 3) % 1 for n in range(3)]
         [0.0, 0.618, 0.236]
     """
-    u = private_seed(seed, 58) / 2**63
-    return math.fmod(u + n * (math.sqrt(5) - 1) / 2, 1.0)
+    g = 1.0
+    for _ in range(60):
+        g = (1 + g) ** (1 / (width + 1))
+    return [math.fmod(private_seed(seed, 58, k) / 2**63 + n * g**-k, 1.0) for k in range(1, width + 1)]
 
 
 class ConditionalDraws(Draws):
-    """An endless iterator of (beta, what the model draws there), the temperatures in a stratified order.
+    """An endless iterator of (condition, what the model draws there), the conditions in a stratified order.
 
     The n-th batch is a function of the weights, the seed and n alone: the state is one number.
 
     Arguments:
-        net: Conditioned on beta alone.
-        size: Configurations per batch, all at one temperature.
-        seed: Of temperatures and draws.
+        net: Conditioned on :class:`Polynomials`.
+        size: Configurations per batch, all at one condition.
+        seed: Of conditions and draws.
     """
 
     def __init__(self, net: Conditional, size: int, *, seed: int = 0):
-        if not isinstance(net.features, Polynomials) or net.features.width > 1:
-            raise ValueError("draws over a range of temperatures need a model conditioned on beta alone")
+        if not isinstance(net.features, Polynomials):
+            raise ValueError(
+                "draws over a range need a model conditioned on numbers such as beta, not classes"
+            )
         super().__init__(net, size, seed=seed)
-        self.interval = net.features.intervals[0]
+        self.intervals = net.features.intervals
 
-    def __next__(self) -> tuple[float, Drawn]:
-        low, high = self.interval
-        beta = low + (high - low) * stratified(self.drawn, self.seed)
+    def __next__(self) -> tuple[tuple[float, ...], Drawn]:
+        place = stratified(self.drawn, self.seed, len(self.intervals))
+        condition = tuple(
+            low + (high - low) * x for (low, high), x in zip(self.intervals, place, strict=True)
+        )
         generator = torch.Generator().manual_seed(private_seed(self.seed, 59, self.drawn))
         self.drawn += 1
-        return beta, Drawn(*self.model.at(beta).sample_and_log_prob(self.size, generator))
+        return condition, Drawn(*self.model.at(condition).sample_and_log_prob(self.size, generator))
 
 
 class ConditionalReverseKL:
-    """:class:`~physgen.reverse_kl.ReverseKL` at the beta of each batch of :class:`ConditionalDraws`.
+    r""":class:`~physgen.reverse_kl.ReverseKL` at the condition of each batch of :class:`ConditionalDraws`.
 
     Arguments:
-        energy: Total energy of configurations, ``(n, N)`` to ``(n,)``.
+        energy: Total energy of configurations ``(n, N)``, in units of J, given what follows beta in the
+            condition: ``energy(spins)`` for beta alone, ``energy(spins, h)`` for beta and h.
     """
 
-    def __init__(self, energy: Callable[[Tensor], Tensor]):
+    def __init__(self, energy: Callable[..., Tensor]):
         self.energy = energy
 
-    def __call__(self, batch: tuple[float, Drawn]) -> tuple[Tensor, Metrics]:
-        beta, drawn = batch
-        return ReverseKL(self.energy, beta)(drawn)
+    def __call__(self, batch: tuple[Sequence[float], Drawn]) -> tuple[Tensor, Metrics]:
+        (beta, *rest), drawn = batch
+        return ReverseKL(lambda spins: self.energy(spins, *rest), beta)(drawn)
 
 
 class ConditionalBatches:
@@ -293,7 +301,7 @@ class ConditionalBatches:
         return self
 
     def __next__(self) -> tuple[float, Tensor]:
-        condition = list(self.batches)[int(len(self.batches) * stratified(self.drawn, self.seed))]
+        condition = list(self.batches)[int(len(self.batches) * stratified(self.drawn, self.seed)[0])]
         self.drawn += 1
         return condition, next(self.batches[condition])
 

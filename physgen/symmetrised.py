@@ -93,3 +93,8 @@ class Symmetrised(nn.Module):
         spins = self.model.sample(n, generator)
         which = torch.randint(len(self.sites), (n,), generator=generator).to(self.sites.device)
         return spins.gather(-1, self.sites[which]) * self.signs[which, None].to(spins)
+
+    def sample_and_log_prob(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Independent draws ``(n, N)`` and their log-probabilities ``(n,)``, with their gradient."""
+        spins = self.sample(n, generator)
+        return spins, self.log_prob(spins)
