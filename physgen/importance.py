@@ -82,6 +82,29 @@ def reweighted(log_w: np.ndarray, values: np.ndarray) -> Estimate:
     return Estimate(mean, math.sqrt(float(weights**2 @ (values - mean) ** 2)))
 
 
+def warning(forward: Estimate, reverse: Estimate) -> str | None:
+    r"""One sentence where held-out data lie in places that the model hardly draws; None where they do not.
+
+    Small :math:`\mathrm{KL}(q \| p)` and a large effective sample size say nothing about what q has lost;
+    :math:`\mathrm{KL}(p \| q)` does. For a q close to p the two divergences are equal to leading order.
+
+    Arguments:
+        forward: :math:`\mathrm{KL}(p \| q)` from data, nats of whole configurations.
+        reverse: :math:`\mathrm{KL}(q \| p)` from draws.
+
+    Example:
+        >>> warning(Estimate(0.11, 0.01), Estimate(0.10, 0.01)) is None
+        True
+    """
+    excess = forward.mean - 2 * max(reverse.mean, 0.0)
+    if excess < 0.1 + 5 * math.hypot(forward.error, 2 * reverse.error):
+        return None
+    return (
+        f"KL(p||q) = {forward} nats on held-out data is far above KL(q||p) = {reverse}: the model has lost "
+        "configurations that the data have, so do not trust its ESS or ln Z; anneal longer, or train on data"
+    )
+
+
 @dataclass(frozen=True)
 class Chains:
     """What Metropolis made of the proposals: spins ``(chains, samples, N)`` and the mean ``acceptance``."""

@@ -127,3 +127,44 @@ class ReverseKL:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
+
+
+class InTurn:
+    """Two sources of batches, or two losses, one after the other: training by data and then by reverse KL.
+
+    Arguments:
+        first, second: Iterators of batches, or losses.
+        until: Batches, or calls, of the first.
+
+    Example:
+        >>> turn = InTurn(iter("aaa"), iter("bbb"), 2)
+        >>> [next(turn) for _ in range(3)]
+        ['a', 'a', 'b']
+    """
+
+    def __init__(self, first: Any, second: Any, until: int):
+        self.parts, self.until, self.done = (first, second), until, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._turn())
+
+    def __call__(self, batch: Any) -> tuple[Tensor, Metrics] | Tensor:
+        return self._turn()(batch)
+
+    def _turn(self) -> Any:
+        self.done += 1
+        return self.parts[self.done > self.until]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self.done, "parts": [part.state_dict() for part in self._stateful()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
+        for part, value in zip(self._stateful(), state["parts"], strict=True):
+            part.load_state_dict(value)
+
+    def _stateful(self) -> list[Any]:
+        return [part for part in self.parts if hasattr(part, "state_dict")]

@@ -25,6 +25,7 @@ import dataclasses
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,11 +39,12 @@ from ising import Ising, exact, lattices, stats, updates
 from ising.stats import Estimate
 from physgen import importance, models, orders
 from physgen.autoregressive import Autoregressive
+from physgen.batches import Stateful
 from physgen.divergence import effective_sample_size
 from physgen.nn import private_seed
 from physgen.plots import EXACT, PALETTE
-from physgen.reverse_kl import Draws, ReverseKL
-from physgen.train import gradient_step
+from physgen.reverse_kl import Draws, InTurn, ReverseKL
+from physgen.train import GradientStep, gradient_step
 from workflows import _training
 from workflows._common import betas_of, check_counts, pick_device, plain, provenance, write_json
 
@@ -66,6 +68,12 @@ class Config:
     """Inverse temperature."""
     temperature: float | None = None
     """Temperature instead of --beta."""
+    data: Path | None = None
+    """HDF5 file of `physgen simulate` to learn from first; it also tells the lattice, J, h and temperature."""
+    reverse: float = 0.4
+    """Last fraction of the steps, after --data, by reverse KL; 0 for data alone."""
+    augment: bool = True
+    """Apply random symmetries of the lattice to the data."""
     model: Literal["fvbn", "odd", "made", "pixelcnn"] = "odd"
     """Linear, odd masked net, MADE, or masked convolutions."""
     hidden: int | None = None
@@ -74,12 +82,12 @@ class Config:
     """Order in which the sites are drawn."""
     steps: int = 12000
     """Gradient steps."""
-    batch: int = 200
+    batch: int = 256
     """Configurations drawn for each step."""
-    lr: float = 1e-3
-    """Learning rate of Adam at the start; it decays to 2 % as a half cosine."""
+    lr: float = 2e-3
+    """Learning rate of Adam at the start, of both stages; it decays to 2 % as a half cosine."""
     anneal: float = 0.3
-    """First fraction of the steps, in which beta rises from 0 to its value."""
+    """First fraction of the steps, in which beta rises from 0 to its value; not after --data."""
     average: float = 0.2
     """Last fraction of the steps over which the weights are averaged (Polyak); 0 turns it off."""
     samples: int = 20_000
@@ -107,7 +115,7 @@ class Config:
         check_counts(self)
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"--lr must be a finite number > 0, got {self.lr}")
-        for name in ("anneal", "average"):
+        for name in ("anneal", "average", "reverse"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"--{name} is a fraction of the steps, from 0 to below 1")
         if self.hidden is not None and self.model not in ("odd", "made"):
@@ -120,31 +128,78 @@ class Config:
 
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
-    beta = betas_of(*([v] if v is not None else None for v in (config.beta, config.temperature)))[0]
+    data = _training.load(config) if config.data is not None else None
+    beta = (
+        data.beta
+        if data
+        else betas_of(*([v] if v is not None else None for v in (config.beta, config.temperature)))[0]
+    )
     device = pick_device(config.device)
-    target = Ising(lattices.build(config.lattice, config.L), J=config.J, h=config.h).to(device)
+    target = (
+        data.hamiltonian if data else Ising(lattices.build(config.lattice, config.L), J=config.J, h=config.h)
+    )
+    target = target.to(device)
     net = network(config, target, beta).to(device)
-    loss = ReverseKL(target.energy, beta, anneal=round(config.anneal * config.steps))
-    adam = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), fused=True)
-    step = gradient_step(loss, adam, clip=1.0, **_training.schedule(config))
+    step, batches = training(config, net, target, beta, data)
     manifest = {"options": plain(config), "beta": beta, "model": target.describe()}
-    draws = Draws(net, config.batch, seed=config.seed)
-    _training.train(net, step, draws, config, manifest | {"provenance": provenance()})
+    began = time.process_time()
+    _training.train(net, step, batches, config, manifest | {"provenance": provenance()})
+    seconds = time.process_time() - began
     with _training.safe(config):
         found, log_w = results(config, net, target, beta)
-    found |= {"config": plain(config), "provenance": provenance()}
+        if data:
+            found |= held_out(net, target, beta, data.validation, log_w)
+    found |= {"cpu_seconds": seconds, "config": plain(config), "provenance": provenance()}
     write_json(config.out / "results.json", found)
     sys.stdout.write("\n".join(lines(found)) + "\n")
     draw(config, found, log_w).savefig(config.out / "neural_sampler.png", dpi=150)
     log.info("%s holds results.json and neural_sampler.png", config.out)
 
 
+def training(
+    config: Config, net: Autoregressive, target: Ising, beta: float, data: _training.Data | None
+) -> tuple[GradientStep, Stateful]:
+    """The step and its batches: the model's own draws, after data where there are any."""
+    adam = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.99), fused=True)
+    draws = Draws(net, config.batch, seed=config.seed)
+    rates = _training.schedule(config)
+    if data is None:
+        loss = ReverseKL(target.energy, beta, anneal=round(config.anneal * config.steps))
+        return gradient_step(loss, adam, clip=1.0, **rates), draws
+    first = config.steps - round(config.reverse * config.steps)
+    stages = [_training.schedule(config, n)["schedule"] for n in (first, config.steps - first)]
+    rates["schedule"] = lambda i: stages[0](i) if i < first else stages[1](i - first)
+    loss = InTurn(net.loss, ReverseKL(target.energy, beta), first)
+    batches = InTurn(_training.batches_of(data, config), draws, first)
+    return gradient_step(loss, adam, clip=1.0, **rates), batches
+
+
+@torch.no_grad()
+def held_out(
+    net: Autoregressive, target: Ising, beta: float, spins: Tensor, log_w: np.ndarray
+) -> dict[str, Any]:
+    """KL(p||q) on configurations that were not learned from, and what it says of the draws."""
+    log_z, n_sites = exact.log_z(target, beta), target.lattice.n_sites
+    log_z = importance.log_partition(log_w).mean if log_z is None else log_z
+    parts = [
+        -beta * target.energy(part).double() - net.log_prob(part.float()).double()
+        for part in spins.split(1000)
+    ]
+    forward, reverse = (
+        stats.mean(torch.cat(parts).cpu().numpy()[None] - log_z),
+        stats.mean((log_z - log_w)[None]),
+    )
+    return {
+        "forward_kl": {"mean": forward.mean / n_sites, "error": forward.error / n_sites, "tau": forward.tau},
+        "warning": importance.warning(forward, reverse),
+    }
+
+
 def network(config: Config, target: Ising, beta: float) -> Autoregressive:
     """The model, with the Boltzmann factor of the bonds to earlier sites in its direct term."""
     hyper = {} if config.hidden is None else {"hidden": config.hidden}
-    net = models.build(
-        config.model, target.lattice.shape, order=config.order, symmetric=config.h == 0, **hyper
-    )
+    even = not target.site_fields.any()
+    net = models.build(config.model, target.lattice.shape, order=config.order, symmetric=even, **hyper)
     unit = torch.eye(target.lattice.n_sites, device=target.lattice.edges.device)
     net.start_from(beta * (target.local_field(unit) - target.site_fields).float())
     return net
@@ -216,6 +271,10 @@ def lines(found: dict[str, Any]) -> list[str]:
     if free["exact"] is not None:
         text.append(f"  exact       {free['exact']:.8f}")
         text.append(f"KL(q||p)      {Estimate(**found['reverse_kl'])} nats per site")
+    if "forward_kl" in found:
+        text.append(f"KL(p||q)      {Estimate(**found['forward_kl'])} nats per site, held-out data")
+        if found["warning"]:
+            text.append(f"Warning: {found['warning']}.")
     text.append(f"ESS           {found['ess']:.4f}    acceptance {found['acceptance']:.3f}")
     for name, value in found["observables"].items():
         text.append(f"{name}")
@@ -223,6 +282,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             text.append(f"  {kind:<12}{Estimate(**value[kind])}")
         if value["exact"] is not None:
             text.append(f"  exact       {value['exact']:.6f}")
+    text.append(f"trained in {found['cpu_seconds']:.1f} CPU-s")
     return text
 
 
@@ -231,9 +291,11 @@ def draw(config: Config, found: dict[str, Any], log_w: np.ndarray) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     learning, weights = figure.subplots(1, 2)
     records = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
-    learning.plot([r["step"] for r in records], [r["free_energy"] for r in records], color=PALETTE[0])
+    own = [r for r in records if "free_energy" in r]
+    if own:
+        learning.plot([r["step"] for r in own], [r["free_energy"] for r in own], color=PALETTE[0])
     learning.set(xlabel="step", ylabel=r"$\beta_t F_q / N$  (nats)")
-    if config.anneal:
+    if config.anneal and config.data is None:
         learning.axvline(config.anneal * config.steps, color="0.7", linewidth=0.8, label="end of annealing")
     if found["beta_f"]["exact"] is not None:
         learning.axhline(found["beta_f"]["exact"], color=EXACT, linestyle="--", label="exact")
