@@ -69,7 +69,7 @@ class Config:
     temperature: float | None = None
     """Temperature instead of --beta."""
     data: Path | None = None
-    """HDF5 file of `physgen simulate` to learn from first; it also tells the lattice, J, h and temperature."""
+    """HDF5 file of `physgen simulate` to learn from first; it tells the lattice, J, h and temperature."""
     reverse: float = 0.4
     """Last fraction of the steps, after --data, by reverse KL; 0 for data alone."""
     augment: bool = True

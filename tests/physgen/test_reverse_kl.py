@@ -8,7 +8,8 @@ import torch
 
 from ising import Ising, exact, lattices
 from physgen import checkpoint, models
-from physgen.reverse_kl import Drawn, Draws, ReverseKL
+from physgen.batches import Batches
+from physgen.reverse_kl import Drawn, Draws, InTurn, ReverseKL
 from physgen.train import fit, gradient_step
 
 ISING = Ising(lattices.chain(4), J=1.0, h=0.3)
@@ -97,3 +98,26 @@ def test_couplings_start_the_direct_term_at_the_known_neighbours():
     torch.testing.assert_close(model(spins), 0.5 * known)
     with pytest.raises(ValueError, match=r"shape \(4, 4\)"):
         model.start_from(J[:3])
+
+
+def in_turn(folder, steps, resume):
+    """Two batches of data, then draws; a checkpoint after ``steps``."""
+    model = net()
+    data = Batches(STATES, 8, seed=2)
+    batches = InTurn(data, Draws(model, 10, seed=1), 2)
+    loss = InTurn(lambda spins: model.loss(spins.double()), ReverseKL(ISING.energy, 0.6, anneal=3), 2)
+    step = gradient_step(loss, torch.optim.Adam(model.parameters(), lr=0.01))
+    start = checkpoint.restore(folder, model, step, batches) if resume else 0
+    record = fit(step, batches, steps=steps, start=start)
+    checkpoint.save(folder, model, step, batches, at=steps)
+    return model.direct.weight.detach(), record, (data.drawn, batches.parts[1].drawn)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_data_and_then_draws_resume_in_either_stage(tmp_path, stop):
+    in_turn(tmp_path / "a", stop, resume=False)
+    resumed, _, drawn = in_turn(tmp_path / "a", 6, resume=True)
+    whole, record, same = in_turn(tmp_path / "b", 6, resume=False)
+    assert torch.equal(resumed, whole)
+    assert drawn == same == (2, 4)
+    assert "free_energy" in record.metrics
