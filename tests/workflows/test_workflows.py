@@ -62,6 +62,7 @@ def test_other(name, data, trained, tmp_path, capsys):
         "inverse_ising": {"data": data, "out": tmp_path},
         "neural_sampler": {"out": tmp_path},
         "free_energy": {"out": tmp_path},
+        "wavenet_chain": {"out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -118,6 +119,11 @@ def test_other(name, data, trained, tmp_path, capsys):
             assert [round(point["temperature"], 3) for point in points] == [2.0, 2.667, 3.333]
             assert all(abs(point["free_energy"]["z"]) < 4.5 for point in points)  # 2e-5, fixed seed
             assert (tmp_path / "free_energy.png").read_bytes().startswith(b"\x89PNG")
+        case "wavenet_chain":
+            found = json.loads((tmp_path / "results.json").read_text())
+            assert [cell["receptive_field"] for cell in found["chains"]] == [1, 1, 4]
+            assert found["series"]["generated"]["tau"][0] > 0.5
+            assert (tmp_path / "wavenet_chain.png").read_bytes().startswith(b"\x89PNG")
         case "rbm_wavefunction":
             found = json.loads((tmp_path / "results.json").read_text())
             assert found["exact"] == 3.0

@@ -1,0 +1,327 @@
+"""WaveNets on sequences: chains with an exact law, and m(t) of a Metropolis chain.
+
+  chain    draws of the infinite Ising chain, all spins seen (its law needs the
+           last spin alone) or a fraction of them (it needs the last xi or so):
+           the divergence KL from the exact law per site against the receptive
+           field R, beside the least that any predictor from R sites can reach
+  series   magnetisation of a square lattice after each Metropolis sweep, in
+           levels: the autocorrelation time and the distribution of series that
+           the network generates, beside those of Monte Carlo
+
+Each trained network is a file below --out; the same command continues after a
+stop and trains only what is missing.
+
+Example:
+
+  physgen wavenet_chain --out runs/wavenet
+  physgen wavenet_chain --xi 2 4 8 16 --fields 1 4 16 64 --sites 128
+  physgen wavenet_chain --L 24 --temperature 2.6 --series-field 128
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cyclopts import Parameter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ising import Estimate, Ising, lattices, simulate, stats
+from ising.exact.decimated import DecimatedChain
+from physgen import models
+from physgen.models.wavenet import WaveNet
+from physgen.nn import private_seed
+from physgen.plots import EXACT, MARKERS, MONTE_CARLO, PALETTE
+from physgen.train import decay, fit, gradient_step
+from workflows._common import check_counts, plain, progress_bar, provenance, write_json
+
+log = logging.getLogger("physgen.wavenet_chain")
+
+GROUPS = 8  # of series, whose scatter is the error of tau
+LAGS = 4  # largest lag of the figure, in tau
+NETWORKS = ("width", "batch", "lr", "seed")
+CHAIN = ("sites", "steps", "drawn")
+SERIES = ("L", "temperature", "chains", "sweeps", "levels", "window", "series_field", "series_steps")
+Cell = dict[str, Any]
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options of ``physgen wavenet_chain``."""
+
+    xi: tuple[float, ...] = (2.0, 8.0)
+    """Correlation lengths of the chains, -1 / ln tanh(beta J), in sites."""
+    seen: float = 0.2
+    """Probability that a spin of the chain is seen."""
+    sites: int = 64
+    """Length of the sequences."""
+    fields: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Receptive fields R, powers of two."""
+    width: int = 16
+    """Features of a token."""
+    steps: int = 600
+    """Gradient steps for each network of a chain."""
+    batch: int = 64
+    """Sequences of each step, new ones every time."""
+    lr: float = 1e-2
+    """Learning rate at the start; it decays to 2 % as a half cosine."""
+    drawn: int = 20_000
+    """Sequences to measure the divergence."""
+    L: int = 16
+    """Side of the square lattice of the series."""
+    temperature: float = 2.5
+    """Its temperature."""
+    chains: int = 512
+    """Monte Carlo series, and generated ones."""
+    sweeps: int = 2000
+    """Length of each series."""
+    levels: int = 33
+    """Levels of m from -1 to 1."""
+    window: int = 128
+    """Length of the pieces of a series to learn from."""
+    series_field: int = 64
+    """Receptive field, a power of two."""
+    series_steps: int = 1500
+    """Gradient steps."""
+    seed: int = 0
+    """Seed of everything."""
+    out: Path = Path("runs/wavenet_chain")
+    """Folder of the cells, results.json and wavenet_chain.png."""
+    quiet: bool = False
+    """No progress bar."""
+
+    SMOKE = {
+        "xi": (2.0,),
+        "fields": (1, 4),
+        "sites": 16,
+        "width": 8,
+        "steps": 20,
+        "drawn": 400,
+        "L": 4,
+        "temperature": 3.0,
+        "chains": 64,
+        "sweeps": 200,
+        "window": 16,
+        "series_field": 4,
+        "series_steps": 20,
+        "quiet": True,
+    }
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+        if not (self.xi and self.fields) or not all(0 < xi < math.inf for xi in self.xi):
+            raise ValueError("--xi and --fields need at least one value each, xi finite and > 0")
+        for field in (*self.fields, self.series_field):
+            if field < 1 or field & (field - 1):
+                raise ValueError(f"receptive fields are powers of two, got {field}")
+        if not 0 < self.seen < 1:
+            raise ValueError(f"--seen is a probability between 0 and 1, got {self.seen}")
+        for name in ("lr", "temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"--{name} must be a finite number > 0, got {getattr(self, name)}")
+        if self.levels < 3 or self.chains < 2 * GROUPS or self.sweeps <= self.window:
+            raise ValueError(
+                f"--levels must be at least 3, --chains at least {2 * GROUPS}, --sweeps more than --window"
+            )
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
+
+
+def main(*, config: Config = Config()) -> None:
+    longest = max(config.xi)
+    jobs = [(longest, 1.0, field) for field in sorted(config.fields)[::2]]
+    jobs += [(xi, config.seen, field) for xi in sorted(config.xi) for field in sorted(config.fields)]
+    cells = []
+    try:
+        with progress_bar(config.quiet) as bar:
+            task = bar.add_task("wavenet_chain", total=len(jobs) + 1, note="")
+            bar.update(task, note="series")
+            series = kept(config, "series", SERIES, lambda: series_cell(config))
+            bar.update(task, advance=1)
+            for xi, seen, field in jobs:
+                name = f"xi{xi:g}-seen{seen:g}-R{field}"
+                bar.update(task, note=name)
+                cells.append(
+                    kept(config, name, CHAIN, lambda job=(xi, seen, field): chain_cell(config, *job))
+                )
+                bar.update(task, advance=1)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Finished networks are safe in {config.out}; the same command goes on"
+        ) from None
+    found = {"config": plain(config), "provenance": provenance(), "chains": cells, "series": series}
+    write_json(config.out / "results.json", found)
+    sys.stdout.write("\n".join(lines(cells, series)) + "\n")
+    draw(config, cells, series).savefig(config.out / "wavenet_chain.png", dpi=150)
+    log.info("%s holds results.json and wavenet_chain.png", config.out)
+
+
+def kept(config: Config, name: str, options: tuple[str, ...], make: Callable[[], Cell]) -> Cell:
+    """The stored cell, or a new one, which is stored; one made with other ``options`` is refused."""
+    path = config.out / "cells" / f"{name}.json"
+    settings = {key: value for key, value in plain(config).items() if key in NETWORKS + options}
+    if not path.exists():
+        write_json(path, {"settings": settings} | make())
+    cell = json.loads(path.read_text())
+    if cell["settings"] != settings:
+        raise ValueError(
+            f"{path} was made with {cell['settings']}, not {settings}; repeat them, or change --out"
+        )
+    return cell
+
+
+def wavenet(n_sites: int, field: int, config: Config, **alphabet: Any) -> WaveNet:
+    """Dilations 1, 2, 4, ... up to the receptive field asked for."""
+    torch.manual_seed(config.seed)
+    dilations = tuple(2**k for k in range(field.bit_length() - 1))
+    return models.build("wavenet", (n_sites,), dilations=dilations, width=config.width, **alphabet)
+
+
+def learn(net: WaveNet, batches: Iterator[Tensor], config: Config, steps: int) -> None:
+    adam = torch.optim.Adam(net.parameters(), config.lr, betas=(0.9, 0.99), fused=True)
+    schedule = decay(steps, final=0.02, warm_up=min(50, steps // 20))
+    step = gradient_step(net.loss, adam, clip=1.0, schedule=schedule, average_from=round(0.8 * steps))
+    fit(step, batches, steps=steps)
+    step.finish()
+
+
+def generator(config: Config, key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(private_seed(config.seed, key))
+
+
+def chain_cell(config: Config, xi: float, seen: float, field: int) -> Cell:
+    """Trains one network on exact draws and measures its divergence from the exact law."""
+    chain = DecimatedChain(config.sites, xi, seen)
+    net = wavenet(config.sites, field, config, **({"symbols": 3, "levels": True} if seen < 1 else {}))
+
+    def read(spins: Tensor) -> Tensor:
+        return (spins + 1).long() if seen < 1 else spins.float()
+
+    source = generator(config, 54)
+    learn(net, (read(chain.sample(config.batch, source)) for _ in range(config.steps)), config, config.steps)
+    spins = chain.sample(config.drawn, generator(config, 55))
+    with torch.no_grad():
+        parts = [chain.log_prob(part) - net.log_prob(read(part)).double() for part in spins.split(1000)]
+    kl = stats.mean(torch.cat(parts).numpy()[None] / config.sites)
+    return {
+        "xi": xi,
+        "seen": seen,
+        "receptive_field": net.receptive_field,
+        "kl": [kl.mean, kl.error],
+        "least": chain.least_divergence(field),
+    }
+
+
+def series_cell(config: Config) -> Cell:
+    """Learns the Monte Carlo series, generates new ones, and compares them."""
+    run = simulate(
+        Ising(lattices.square(config.L)),
+        beta=1 / config.temperature,
+        samples=config.sweeps,
+        thin=1,
+        chains=config.chains,
+        seed=config.seed,
+    )
+    top = config.levels - 1
+    real = torch.as_tensor(run.magnetisations / run.n_sites).add(1).mul(top / 2).round().long()
+    net = wavenet(config.window, config.series_field, config, symbols=config.levels, levels=True)
+    learn(net, windows(config, real), config, config.series_steps)
+    made = net.of_length(config.sweeps).sample(config.chains, generator(config, 56))
+    both = {"monte_carlo": described(real.numpy(), top), "generated": described(made.numpy(), top)}
+    counts = [np.array(part["histogram"]) for part in both.values()]
+    return both | {"total_variation": float(np.abs(counts[0] - counts[1]).sum() / 2)}
+
+
+def windows(config: Config, series: Tensor) -> Iterator[Tensor]:
+    """Pieces of the series that begin anywhere."""
+    pieces, source = series.unfold(1, config.window, 1), generator(config, 57)
+    while True:
+        chain = torch.randint(pieces.shape[0], (config.batch,), generator=source)
+        yield pieces[chain, torch.randint(pieces.shape[1], (config.batch,), generator=source)]
+
+
+def described(series: np.ndarray, top: int) -> Cell:
+    """Tau with the scatter of groups of chains, autocorrelation, P(m), |m|, and one series to look at."""
+    m = series * (2 / top) - 1
+    tau = stats.tau_int(m)
+    groups = [stats.tau_int(part) for part in np.array_split(m, GROUPS)]
+    lags = range(min(math.ceil(LAGS * tau) + 1, m.shape[1] // 2))
+    off = m - m.mean()
+    return {
+        "tau": [tau, float(np.std(groups, ddof=1) / math.sqrt(GROUPS))],
+        "autocorrelation": [
+            float((off[:, : off.shape[1] - t] * off[:, t:]).mean() / off.var()) for t in lags
+        ],
+        "histogram": (np.bincount(series.ravel(), minlength=top + 1) / series.size).tolist(),
+        "abs_m": dataclasses.asdict(stats.mean(np.abs(m))),
+        "m2": dataclasses.asdict(stats.mean(m * m)),
+        "shown": m[0, :500].tolist(),
+    }
+
+
+def lines(cells: list[Cell], series: Cell) -> list[str]:
+    """What is shown on the screen."""
+    text = [f"{'xi':>5}  {'seen':>5}  {'R':>4}  {'KL per site':>14}  {'least':>9}   (nats)"]
+    for cell in cells:
+        kl = Estimate(*cell["kl"])
+        law = f"{cell['xi']:5g}  {cell['seen']:5g}  {cell['receptive_field']:4d}"
+        text.append(f"{law}  {kl!s:>14}  {cell['least']:9.2e}")
+    text.append(f"{'series':<12}  {'tau_int':>12}  {'<|m|>':>14}  {'<m^2>':>14}")
+    for kind in ("monte_carlo", "generated"):
+        part = series[kind]
+        values = Estimate(*part["tau"]), Estimate(**part["abs_m"]), Estimate(**part["m2"])
+        text.append(f"{kind:<12}  {values[0]!s:>12}  {values[1]!s:>14}  {values[2]!s:>14}")
+    text.append(f"total variation of P(m)  {series['total_variation']:.4f}")
+    return text
+
+
+def draw(config: Config, cells: list[Cell], series: Cell) -> Figure:
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    (divergence, correlation), (law, shown) = figure.subplots(2, 2)
+    draw_divergence(divergence, config, cells)
+    styles = {"monte_carlo": ("Monte Carlo", MONTE_CARLO), "generated": ("WaveNet", PALETTE[0])}
+    m = np.linspace(-1, 1, config.levels)
+    for kind, (label, colour) in styles.items():
+        part = series[kind]
+        tau = f"{label}, $\\tau_{{int}}$ = {Estimate(*part['tau'])}"
+        correlation.plot(part["autocorrelation"], color=colour, label=tau)
+        law.plot(m, part["histogram"], "o-", markersize=3, color=colour, label=label)
+        shown.plot(part["shown"], color=colour, linewidth=0.8, label=label)
+    correlation.set(xlabel="lag  (sweeps)", ylabel=r"autocorrelation of m", yscale="log")
+    law.set(xlabel="magnetisation per site m", ylabel="probability of a level")
+    shown.set(xlabel="time  (sweeps)", ylabel="magnetisation per site m")
+    for ax in figure.axes:
+        ax.legend(fontsize="small", frameon=False)
+    return figure
+
+
+def draw_divergence(ax: Axes, config: Config, cells: list[Cell]) -> None:
+    """KL against R, with the least possible, and each correlation length marked."""
+    laws = dict.fromkeys((cell["xi"], cell["seen"]) for cell in cells)
+    fine = np.unique(np.geomspace(1, max(config.fields), 60).round().astype(int))
+    for i, (xi, seen) in enumerate(laws):
+        mine = [cell for cell in cells if (cell["xi"], cell["seen"]) == (xi, seen)]
+        kl, errors = np.array([cell["kl"] for cell in mine]).T
+        colour, label = PALETTE[i % len(PALETTE)], rf"$\xi$ = {xi:g}, {100 * seen:g} % seen"
+        fields = [cell["receptive_field"] for cell in mine]
+        marker = MARKERS[i % len(MARKERS)]
+        ax.errorbar(fields, np.abs(kl), errors, fmt=marker, color=colour, capsize=2, label=label)
+        if seen < 1:
+            chain = DecimatedChain(config.sites, xi, seen)
+            ax.plot(fine, [chain.least_divergence(int(R)) for R in fine], color=colour, linewidth=1)
+            ax.axvline(xi, color=colour, linestyle=":", linewidth=1)
+            ax.annotate(r"$\xi$", (xi, 1), xycoords=("data", "axes fraction"), color=colour, va="bottom")
+    ax.plot([], [], color=EXACT, linewidth=1, label="least possible, exact")
+    ax.set(xscale="log", yscale="log", xlabel="receptive field R  (sites)", ylabel="KL per site  (nats)")
+    ax.set_xscale("log", base=2)
+    lowest = min(max(abs(cell["kl"][0]), 1e-7) for cell in cells)
+    ax.set_ylim(lowest / 3, None)
