@@ -39,8 +39,9 @@ def private_seed(seed: int, *key: int) -> int:
     an evaluation draws, (5,) of annealing, (6,) and (7,) of tempered chains and of those of a trajectory,
     (8,) of chains of all units, (20,) of a split, (21,) to (27,) of deep belief nets, (40,) and (41,)
     of walkers of particles and of spins, (50, batch) of what a model draws to
-    learn from, (51,) and (52,) of importance weights and of neural proposals, (58, k) and (59, batch) of the
-    conditions and the draws of a conditional model, (60, k) of a curve of free energies.
+    learn from, (51,) and (52,) of importance weights and of neural proposals, (54,) to (57,) of chains and
+    series, (58, k) and (59, batch) of the conditions and the draws of a conditional model, (60, k) of a curve
+    of free energies.
 
     Example:
         >>> private_seed(0, 2) == private_seed(0, 2), private_seed(0, 2) == private_seed(0, 3)
