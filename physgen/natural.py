@@ -90,16 +90,18 @@ class Natural(torch.optim.Optimizer):
 def scores(rbm: RBM, v: Tensor) -> Tensor:
     r""":math:`-\partial F(v) / \partial \theta` of a tied machine: ``(n, N)`` to ``(n, parameters)``.
 
-    In the order of its trained parameters, and without the mean over the law, which a covariance removes.
+    In the order of its trained parameters, and without the mean over the law, which a covariance removes. A
+    weight belongs to a displacement, so its score is a correlation of two layers, a product of their waves.
 
     Example:
         >>> scores(RBM((3, 3), hidden=2, tied=True, symmetric=True), torch.ones(5, 9)).shape
         torch.Size([5, 18])
     """
-    N = rbm.n_sites
-    hidden = rbm.hidden(v).mean.reshape(len(v), N, -1)
-    mu = rbm.visible_layer().mean(rbm.base.expand(N))
-    seen = rbm.displacement.reshape(N, N).argsort(0).flatten()  # the site at displacement d from site x
-    weight = torch.bmm((v - mu)[:, seen].reshape(len(v), N, N), hidden - 0.5).flatten(1)
-    known = {"W": weight, "b": v.sum(-1, keepdim=True), "c": hidden.sum(1)}
+    axes = tuple(range(-len(rbm.shape), 0))
+    mu = rbm.visible_layer().mean(rbm.base.expand(rbm.n_sites))
+    hidden = rbm.hidden(v).mean.reshape(len(v), rbm.n_sites, -1).mT
+    seen, felt = (v - mu).reshape(-1, 1, *rbm.shape), (hidden - 0.5).reshape(len(v), -1, *rbm.shape)
+    waves = torch.fft.rfftn(seen, dim=axes) * torch.fft.rfftn(felt, dim=axes).conj()
+    weight = torch.fft.irfftn(waves, s=rbm.shape, dim=axes).flatten(2).mT.flatten(1)
+    known = {"W": weight, "b": v.sum(-1, keepdim=True), "c": hidden.sum(-1)}
     return torch.cat([known[name] for name, p in rbm.named_parameters() if p.requires_grad], 1)
