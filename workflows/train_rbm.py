@@ -1,8 +1,8 @@
 """Train a restricted Boltzmann machine on spin configurations.
 
 The defaults are a recipe that needs no tuning (physgen/recipe.py): centred
-parameters, 256 persistent chains, a rate that follows from the size and
-decays, averaged weights. Every record in metrics.jsonl holds
+parameters, persistent chains, a rate that follows from the size and decays,
+averaged weights; with --tied natural gradients at a constant rate. Every record in metrics.jsonl holds
 
   pseudo_likelihood   mean log p(spin | all others), nats per spin: rises
   log_likelihood      mean log p of unseen data, nats per site, with Z by
@@ -65,7 +65,7 @@ from physgen.energy import (
 )
 from physgen.models.rbm import RBM
 from physgen.nn import private_seed
-from physgen.recipe import rbm_step
+from physgen.recipe import chains_of, rbm_step
 from workflows import _training
 
 ENUMERATED = 2**16  # states of a layer up to which Z is summed at every record
@@ -84,16 +84,18 @@ class Config(_training.Training):
     """Repeat each hidden unit at every site of the torus: a law invariant under translations."""
     trainer: Literal["pcd", "cd", "fast", "tempered", "trajectory", "exact"] = "pcd"
     """Where the gradient comes from; see above."""
-    k: int = 4
-    """Gibbs sweeps of the chains per gradient step."""
-    chains: int = 256
-    """Persistent chains; they start from the data."""
+    k: int | None = None
+    """Gibbs sweeps of the chains per gradient step; default 4; with --tied 16, or 8 for large machines."""
+    chains: int | None = None
+    """Persistent chains, which start from the data; default 256, with --tied 512."""
     levels: int = 8
     """Temperatures of the tempered trainer; the ladder adapts by itself."""
     batch: int = 256
     """Configurations per step."""
     lr: float | None = None
     """Rate of Adam at the start; default 0.16 / sqrt(N) for N spins; see physgen/recipe.py for --tied."""
+    average: float | None = None
+    """Last fraction of the steps over which the weights are averaged; default 0.3, 0.6 for natural gradients."""
     l1: float = 0.0
     """Weight decay towards zeros: this times the sum of |W|, nats."""
     l2: float = 0.0
@@ -135,10 +137,11 @@ def main(*, config: Config = Config()) -> None:
 
 def trainer(rbm: RBM, data: Tensor, config: Config) -> Any:
     """The loss that ``--trainer`` names, with the penalties asked for."""
-    persistent = {"start": data, "k": config.k, "chains": config.chains, "seed": config.seed}
+    persistent = {"start": data, "seed": config.seed, **chains_of(rbm)}
+    persistent |= {name: n for name, n in (("k", config.k), ("chains", config.chains)) if n is not None}
     make = {
         "pcd": lambda: PersistentCD(rbm, **persistent),
-        "cd": lambda: ContrastiveDivergence(rbm, config.k, seed=config.seed),
+        "cd": lambda: ContrastiveDivergence(rbm, persistent["k"], seed=config.seed),
         "fast": lambda: FastPCD(rbm, **persistent),
         "tempered": lambda: TemperedPCD(rbm, **persistent, levels=config.levels),
         "trajectory": lambda: TrajectoryPCD(rbm, **persistent),
