@@ -37,6 +37,7 @@ LARGE: dict[str, dict[str, Any]] = {
         "tied": True,
         "hidden": 2,
         "chains": 128,
+        "k": 4,
         "batch": 128,
         "steps": 2200,
         "lr": 4e-3,

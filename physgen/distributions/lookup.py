@@ -21,6 +21,7 @@ from torch import Tensor
 from .compiled import INDEX, LANES, WORD, aligned, eight, jit, place
 
 _WIDE = 32  # columns at a time, and bits of a word
+_GROUPS = _WIDE // 4  # tables at a time
 _LEAST = 32  # rows and columns of both factors from which tables pay
 
 
@@ -65,11 +66,11 @@ def _by_tables(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor | No
     if low > 0:
         return None
     out = torch.empty(n, matrix.shape[1])
-    out[:] = 0.0 if bias is None else bias.detach()
+    start = np.zeros(matrix.shape[1], np.float32) if bias is None else bias.detach().numpy()
     tile, table = aligned(_WIDE * _WIDE), aligned(_WIDE * 4 * _WIDE)
     factor = matrix.detach() if matrix.is_contiguous() or matrix.mT.is_contiguous() else matrix.contiguous()
-    one = np.float32(1)
-    _multiply(words, factor.numpy(), np.float32(low), one, tile, table, out.numpy(), out.view(-1).numpy())
+    low, high = np.float32(low), np.float32(1)
+    _multiply(words, factor.numpy(), start, low, high, tile, table, out.view(-1).numpy())
     return out
 
 
@@ -109,33 +110,26 @@ def _tabulate(typing, tile, table, group, low, high):  # noqa: ARG001
     return types.void(tile, table, group, low, high), generate
 
 
-def _adder(groups: int):
-    """Adds to 32 sums their entries in as many tables, chosen by four bits of the word each."""
+@intrinsic
+def _add(typing, out, index, table, word):  # noqa: ARG001
+    """Adds to 32 sums their entries in eight tables, chosen by four bits of the word each."""
 
-    @intrinsic
-    def add(typing, out, index, table, group, word):  # noqa: ARG001
-        def generate(context, builder, signature, arguments):  # noqa: ARG001
-            out, index, table, group, word = arguments
-            word, first = builder.zext(word, INDEX), builder.shl(group, INDEX(9))
-            chosen = []
-            for g in range(groups):
-                row = builder.and_(builder.lshr(word, INDEX(4 * g)), INDEX(15))
-                chosen.append(builder.add(builder.shl(row, INDEX(5)), builder.add(first, INDEX(512 * g))))
-            for part in range(0, _WIDE, LANES):
-                target = place(builder, out, index, part)
-                entries = [builder.load(place(builder, table, row, part), align=4) for row in chosen]
-                sums = [builder.load(target, align=4), entries[0]]  # two chains, as an addition takes long
-                for g, entry in enumerate(entries[1:]):
-                    sums[g % 2] = builder.fadd(sums[g % 2], entry)
-                builder.store(builder.fadd(*sums), target, align=4)
-            return context.get_dummy_value()
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        out, index, table, word = arguments
+        word, chosen = builder.zext(word, INDEX), []
+        for g in range(_GROUPS):
+            row = builder.and_(builder.lshr(word, INDEX(4 * g)), INDEX(15))
+            chosen.append(builder.add(builder.shl(row, INDEX(5)), INDEX(512 * g)))
+        for part in range(0, _WIDE, LANES):
+            target = place(builder, out, index, part)
+            entries = [builder.load(place(builder, table, row, part), align=4) for row in chosen]
+            sums = [builder.load(target, align=4), entries[0]]  # two chains, as an addition takes long
+            for g, entry in enumerate(entries[1:]):
+                sums[g % 2] = builder.fadd(sums[g % 2], entry)
+            builder.store(builder.fadd(*sums), target, align=4)
+        return context.get_dummy_value()
 
-        return types.void(out, index, table, group, word), generate
-
-    return add
-
-
-_add_eight, _add_one = _adder(8), _adder(1)
+    return types.void(out, index, table, word), generate
 
 
 @jit
@@ -189,25 +183,28 @@ def _pack_columns(columns, words):
 
 
 @jit
-def _multiply(words, matrix, low, high, tile, table, out, flat):
-    """Adds the product to ``out``; the last 32 columns may overlap those before, which are left alone."""
+def _multiply(words, matrix, start, low, high, tile, table, out):
+    """The product plus ``start``; the last 32 columns may overlap those before, which are left alone."""
     K, M = matrix.shape
-    n = out.shape[0]
-    for c in range(0, M, 32):
-        column = min(c, M - 32)
-        again = c - column  # columns that are done already
+    for c in range(0, M, _WIDE):
+        column = min(c, M - _WIDE)
+        for i in range(words.shape[1]):
+            for j in range(c, column + _WIDE):
+                out[i * M + j] = start[j]
         for w in range(words.shape[0]):
-            groups = min(8, (K - 32 * w + 3) // 4)
-            for k in range(4 * groups):
-                for j in range(32):
-                    inside = 32 * w + k < K and j >= again
-                    tile[32 * k + j] = matrix[32 * w + k, column + j] if inside else np.float32(0)
-            for g in range(groups):
+            _copy(matrix[_WIDE * w : min(_WIDE * w + _WIDE, K), column : column + _WIDE], tile, c - column)
+            for g in range(_GROUPS):
                 _tabulate(tile, table, g, low, high)
-            if groups == 8:
-                for i in range(n):
-                    _add_eight(flat, i * M + column, table, 0, words[w, i])
-            else:
-                for g in range(groups):
-                    for i in range(n):
-                        _add_one(flat, i * M + column, table, g, words[w, i] >> uint32(4 * g))
+            for i in range(words.shape[1]):
+                _add(out, i * M + column, table, words[w, i])
+
+
+@jit
+def _copy(part, tile, done):
+    """32 columns into a tile of 32 rows; zeros in columns that are done and in rows that are missing."""
+    n = part.shape[0]
+    for k in range(n):
+        for j in range(_WIDE):
+            tile[_WIDE * k + j] = part[k, j]
+        tile[_WIDE * k : _WIDE * k + done] = 0
+    tile[_WIDE * n :] = 0

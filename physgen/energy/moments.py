@@ -14,10 +14,11 @@ They multiply the plain parameters, so the chain rule finds the gradient of thos
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..distributions import RestrictedBoltzmann
 from ..distributions.lookup import product
@@ -74,14 +75,47 @@ def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tens
     check_bounded(law, data, chains)
     if learns_units(law):
         return law.free_energy(data).mean() - law.free_energy(chains).mean()
-    return surrogate(law, moments(law, data, field), moments(law, chains))
+    return along(law, difference(law, data, chains, field))
+
+
+@torch.no_grad()
+def difference(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None) -> Moments:
+    """Moments of the chains minus those of the data, by one product of all rows."""
+    rows = torch.cat([data, chains])
+    fields = law.hidden_field(rows) if field is None else torch.cat([field, law.hidden_field(chains)])
+    hidden = law.hidden_units
+    t_v, t_h = law.visible_units.coupled(rows), hidden.coupled(hidden.mean(fields))
+    share = torch.cat([t_h.new_full((len(data),), -1 / len(data)), t_h.new_full((len(chains),), 1 / len(chains))])
+    t_h = t_h * share.unsqueeze(-1)
+    return Moments(product(t_v.mT, t_h), share @ t_v, t_h.sum(0))
 
 
 def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor:
     r""":math:`\theta \cdot (\langle t\rangle_{model} - \langle t\rangle_{data})`; only its slope counts."""
-    plain = (law.weight, law.loc, law.hidden_bias)
-    pairs = zip(plain, model, data, strict=True)
-    return sum(torch.dot(p.reshape(-1), (m - d).reshape(-1)) for p, m, d in pairs)
+    return along(law, Moments(*(m - d for m, d in zip(model, data, strict=True))))
+
+
+def along(law: RestrictedBoltzmann, slope: Moments) -> Tensor:
+    """A scalar with this slope in the plain parameters, for one backward pass, which uses the slope up."""
+    return _Along.apply(law.weight, law.loc, law.hidden_bias, slope)
+
+
+class _Along(torch.autograd.Function):
+    """A scalar product whose gradient is handed on without a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, loc: Tensor, hidden_bias: Tensor, slope: Moments) -> Tensor:
+        ctx.slope = slope
+        pairs = zip((weight, loc, hidden_bias), slope, strict=True)
+        return sum(torch.dot(p.reshape(-1), s.reshape(-1)) for p, s in pairs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        slope, ctx.slope = ctx.slope, None
+        if slope is None:
+            raise RuntimeError("the gradient of this loss was taken already; call the loss again")
+        return *(slope if factor == 1 else (factor * s for s in slope)), None
 
 
 def learns_units(law: RestrictedBoltzmann) -> bool:

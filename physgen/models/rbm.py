@@ -15,6 +15,7 @@ References:
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ class RBM(nn.Module):
     Arguments:
         shape: Lattice sides; their product is the number N of visible units.
         hidden: Hidden units H; with ``tied``, units per site.
-        spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`, or 0.3 with ``tied``.
+        spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`. With ``tied`` it falls off
+            as exp(-r); default 0.03 there, around a bond for each unit.
         visible, hidden_units: Kinds of :mod:`physgen.distributions.units`: ``"spin"``, ``"bernoulli"``,
             ``"softmax:3"``, ``"binomial:4"``, ``"gaussian"``, ``"relu"``.
         labels: Classes; where there are any, a one-hot label follows the N units in every configuration.
@@ -40,8 +42,9 @@ class RBM(nn.Module):
         tied: Repeats each hidden unit at every site of the torus, with the same weights relative to its site
             (Lee et al., 2009, with kernels as large as the lattice). The law is then invariant under
             translations; two units per site hold the nearest-neighbour Ising model of the square lattice
-            exactly, one per bond. Initial weights fall off as exp(-r), or training finds long waves first
-            and stays there.
+            exactly, one per bond. Training starts near bonds: unit a at a site and at the one 1 + a // d steps
+            away along axis a mod d of d. From weights without a place it finds long waves first, or valleys of
+            weights that are as good but so bent that their average is not.
         symmetric: Fixes :math:`b = c = \mu = 0`, so that p(s) = p(-s) exactly. Needed where both signs of the
             magnetisation occur and chains cannot cross between them: there persistent chains keep the shares
             of the two signs for ever, and biases would grow without bound to correct them.
@@ -79,8 +82,9 @@ class RBM(nn.Module):
         has_scale = isinstance(units.layer(visible, self.n_sites), units.Gaussian)
         if learn_scale and not has_scale:
             raise ValueError(f"only Gaussian and relu units have a width to learn, not {visible} units")
+        bonds = tied and spread is None
         if spread is None:
-            spread = 0.3 if tied else self.n_sites**-0.5
+            spread = 0.03 if tied else self.n_sites**-0.5
         if has_scale:
             self.log_scale = nn.Parameter(torch.zeros(self.n_sites), requires_grad=learn_scale)
         self.hidden_layer = units.layer(hidden_units, hidden * (self.n_sites if tied else 1))
@@ -94,6 +98,8 @@ class RBM(nn.Module):
             sites, distance = _torus(shape)
             self.register_buffer("displacement", sites, persistent=False)
             self.W.data *= torch.exp(-distance).unsqueeze(-1)
+            if bonds:
+                self.W.data += _bonds(shape, hidden)
 
     def visible_layer(self, dtype: torch.dtype | None = None) -> Units:
         """The visible units with their present widths."""
@@ -134,7 +140,7 @@ class RBM(nn.Module):
             b, c, base = b.expand(self.n_sites), c.repeat(self.n_sites), base.expand(self.n_sites)
         mu = visible.coupled(visible.mean(base))
         rest = hidden.coupled(hidden.mean(torch.zeros_like(c)))
-        return machine(visible, hidden, W, b - W @ rest, c - mu @ W, validate_args=False)
+        return machine(visible, hidden, W, *_Uncentred.apply(W, b, c, mu, rest), validate_args=False)
 
     def free_energy(self, v: Tensor) -> Tensor:
         r""":math:`F(v) = -\log p(v) - \log Z`, nats: ``(*, width)`` to ``(*,)``."""
@@ -238,6 +244,35 @@ class RBM(nn.Module):
         if not layer.support.check(v).all():
             raise ValueError(f"{self.visible} units take {layer.takes}; got other values")
         return v
+
+
+class _Uncentred(torch.autograd.Function):
+    r""":math:`b - W \lambda` and :math:`c - \mu W`; the gradient of W is one product, where autograd makes two."""
+
+    @staticmethod
+    def forward(ctx: Any, W: Tensor, b: Tensor, c: Tensor, mu: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(W, mu, rest)
+        return b - W @ rest, c - mu @ W
+
+    @staticmethod
+    def backward(ctx: Any, of_b: Tensor, of_c: Tensor) -> tuple[Tensor | None, ...]:
+        W, mu, rest = ctx.saved_tensors
+        of_W = -torch.stack([of_b, mu], 1) @ torch.stack([rest, of_c])
+        of_mu = -(W @ of_c) if ctx.needs_input_grad[3] else None
+        of_rest = -(of_b @ W) if ctx.needs_input_grad[4] else None
+        return of_W, of_b, of_c, of_mu, of_rest
+
+
+def _bonds(shape: tuple[int, ...], hidden: int) -> Tensor:
+    """Weights ``(N, hidden)`` of pairs of sites, one for each unit, along each axis in turn."""
+    weights = torch.zeros(*shape, hidden)
+    for a in range(hidden):
+        axis, steps = a % len(shape), 1 + a // len(shape)
+        other = [0] * len(shape)
+        other[axis] = steps % shape[axis]
+        for place in ([0] * len(shape), other):
+            weights[(*place, a)] += 0.5 / steps
+    return weights.reshape(-1, hidden)
 
 
 def _torus(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
