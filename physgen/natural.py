@@ -87,6 +87,24 @@ class Natural(torch.optim.Optimizer):
         return kept["fisher"]
 
 
+def settle(lr: float, *, after: int) -> Callable[[int], float]:
+    r"""Factor on the rate: 1 for a while, then :math:`1 / (1 + \epsilon t)`.
+
+    Steps of size 1 / t along natural gradients leave the mean of the t estimates that they follow, the best that
+    these can give (Amari, 1998), while the parameters stay on the surface of good machines.
+
+    Arguments:
+        lr: :math:`\epsilon`, the rate that the factor multiplies.
+        after: Steps of the full rate.
+
+    Example:
+        >>> factor = settle(0.1, after=300)
+        >>> factor(0), factor(300), factor(310)
+        (1.0, 1.0, 0.5)
+    """
+    return lambda i: 1 / (1 + lr * max(0, i - after))
+
+
 def scores(rbm: RBM, v: Tensor) -> Tensor:
     r""":math:`-\partial F(v) / \partial \theta` of a tied machine: ``(n, N)`` to ``(n, parameters)``.
 

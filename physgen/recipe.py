@@ -11,9 +11,9 @@ same settings (``python -m workflows.benchmarks.rbm_quality``). What is in it, a
 - a rate that falls as a half cosine, so that chains catch up and noise dies out, and the average of the
   parameters over the last part (Polyak and Juditsky, 1992);
 - for tied machines of at most 200 weights (more are not measured), natural gradients instead of Adam
-  (:mod:`physgen.natural`): they arrive within hundreds of steps, and what is left is the noise of the chains.
-  So their rate stays as it is and the average takes in more than half of the steps: its error falls with the
-  number of independent states of the chains in it.
+  (:mod:`physgen.natural`): they arrive within hundreds of steps, and what is left is the noise of the chains. A
+  rate that then falls as 1 / t counts all of them alike; an average over as long a time would not do, as the
+  parameters wander along bent valleys of equally good machines.
 """
 
 import torch
@@ -21,8 +21,10 @@ from torch import Tensor
 
 from .energy import PersistentCD
 from .models.rbm import RBM
-from .natural import Natural
+from .natural import Natural, settle
 from .train import GradientStep, Loss, decay
+
+NATURAL = 0.05  # the part of the way that a natural step goes at first
 
 
 def rbm_step(
@@ -32,7 +34,7 @@ def rbm_step(
     steps: int = 5000,
     loss: Loss | None = None,
     lr: float | None = None,
-    average: float | None = None,
+    average: float = 0.3,
     seed: int = 0,
 ) -> GradientStep:
     r"""Centres the machine on the data and returns the step that trains it; take batches of about 256.
@@ -45,8 +47,7 @@ def rbm_step(
         lr: Learning rate of Adam at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied
             machines, whose parameters act at every site. Tied machines of at most 200 weights with plain
             persistent chains and no ``lr`` follow natural gradients.
-        average: Last fraction of the steps over which the parameters are averaged; 0 turns it off; default
-            0.3, and 0.6 for natural gradients.
+        average: Last fraction of the steps over which the parameters are averaged; 0 turns it off.
         seed: Of the chains.
 
     Example:
@@ -66,13 +67,12 @@ def rbm_step(
     natural = _small(rbm) and lr is None and type(loss) is PersistentCD
     optimizer: torch.optim.Optimizer
     if natural:
-        optimizer = Natural(rbm, loss)
+        optimizer = Natural(rbm, loss, NATURAL)
+        schedule = settle(NATURAL, after=max(300, steps // 5))
     else:
         rate = (0.4 if rbm.tied else 1.0) * 0.16 * rbm.width**-0.5 if lr is None else lr
         optimizer = torch.optim.Adam(trained, rate, betas=(0.0, 0.999))
-    schedule = decay(steps, final=1.0 if natural else 0.02, warm_up=min(50, steps // 20))
-    if average is None:
-        average = 0.6 if natural else 0.3
+        schedule = decay(steps, final=0.02, warm_up=min(50, steps // 20))
     return GradientStep(
         loss, optimizer, schedule=schedule, average_from=round(steps * (1 - average)) if average else None
     )

@@ -74,7 +74,7 @@ class Training:
             if getattr(self, name) is not None and not 0 < getattr(self, name) < float("inf"):
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} must be a finite number > 0, got {getattr(self, name)}")
-        if self.average is not None and not 0 <= self.average < 1:
+        if not 0 <= self.average < 1:
             raise ValueError(f"--average is a fraction of the steps, from 0 to below 1, got {self.average}")
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")

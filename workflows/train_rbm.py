@@ -2,7 +2,7 @@
 
 The defaults are a recipe that needs no tuning (physgen/recipe.py): centred
 parameters, persistent chains, a rate that follows from the size and decays,
-averaged weights; with --tied natural gradients at a constant rate. Every record in metrics.jsonl holds
+averaged weights; small machines with --tied follow natural gradients. Every record in metrics.jsonl holds
 
   pseudo_likelihood   mean log p(spin | all others), nats per spin: rises
   log_likelihood      mean log p of unseen data, nats per site, with Z by
@@ -94,8 +94,6 @@ class Config(_training.Training):
     """Configurations per step."""
     lr: float | None = None
     """Rate of Adam at the start; default 0.16 / sqrt(N) for N spins; see physgen/recipe.py for --tied."""
-    average: float | None = None
-    """Last fraction of the steps over which the weights are averaged; default 0.3, 0.6 for natural gradients."""
     l1: float = 0.0
     """Weight decay towards zeros: this times the sum of |W|, nats."""
     l2: float = 0.0

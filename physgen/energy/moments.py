@@ -79,13 +79,17 @@ def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tens
 
 
 @torch.no_grad()
-def difference(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None) -> Moments:
+def difference(
+    law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None
+) -> Moments:
     """Moments of the chains minus those of the data, by one product of all rows."""
     rows = torch.cat([data, chains])
     fields = law.hidden_field(rows) if field is None else torch.cat([field, law.hidden_field(chains)])
     hidden = law.hidden_units
     t_v, t_h = law.visible_units.coupled(rows), hidden.coupled(hidden.mean(fields))
-    share = torch.cat([t_h.new_full((len(data),), -1 / len(data)), t_h.new_full((len(chains),), 1 / len(chains))])
+    share = torch.cat(
+        [t_h.new_full((len(data),), -1 / len(data)), t_h.new_full((len(chains),), 1 / len(chains))]
+    )
     t_h = t_h * share.unsqueeze(-1)
     return Moments(product(t_v.mT, t_h), share @ t_v, t_h.sum(0))
 

@@ -8,6 +8,7 @@ from ising.exact import boltzmann, states
 from ising.lattices import square
 from ising.model import Ising
 from physgen.energy import ContrastiveDivergence, PersistentCD
+from physgen.energy.moments import contrast
 from physgen.models.rbm import RBM
 
 
@@ -120,3 +121,15 @@ def test_refuses_in_words():
         PersistentCD(rbm, DATA, chains=5).load_state_dict(PersistentCD(rbm, DATA, chains=6).state_dict())
     with pytest.raises(ValueError, match="2 \\* x - 1"):
         PersistentCD(rbm, DATA)((DATA + 1) / 2)
+
+
+def test_the_gradient_of_a_contrast_scales_and_is_given_once():
+    rbm, data = machine(), states(6)[::5].double()
+    law = rbm.distribution()
+    contrast(law, data, -data).backward()
+    once = rbm.W.grad.clone()
+    rbm.zero_grad()
+    (3 * (loss := contrast(rbm.distribution(), data, -data))).backward(retain_graph=True)
+    torch.testing.assert_close(rbm.W.grad, 3 * once)
+    with pytest.raises(RuntimeError, match="call the loss again"):
+        loss.backward()

@@ -11,7 +11,7 @@ from ising.lattices import square
 from ising.model import Ising
 from physgen import models
 from physgen.energy import ExactLikelihood, PersistentCD
-from physgen.models.rbm import RBM
+from physgen.models.rbm import RBM, _Uncentred
 from tests.checks import FALSE_ALARM, goodness_of_fit
 
 
@@ -91,6 +91,26 @@ def test_a_tied_machine_is_invariant_under_translations_only_of_the_torus():
     mixed = s.roll(1, -1)  # moves a site from the end of one row to the next
     assert (rbm.free_energy(mixed) - rbm.free_energy(s)).abs().max() > 0.01
     assert abs(rbm.log_partition() - (-rbm.free_energy(states(12))).logsumexp(0).item()) < 1e-10
+
+
+def test_a_tied_machine_starts_near_bonds_along_each_axis_in_turn():
+    torch.manual_seed(0)
+    W = RBM((3, 5), hidden=4, tied=True).W.detach()
+    ends = [set(column.topk(2).indices.tolist()) for column in W.T]
+    assert ends == [{0, 5}, {0, 1}, {0, 10}, {0, 2}]
+    assert float(W.topk(3, 0).values[2].abs().max()) < 0.15 < float(W.topk(2, 0).values.min())
+
+
+def test_the_slope_through_the_centre_is_that_of_its_formula():
+    """First and second derivatives by finite differences, float64."""
+    torch.manual_seed(0)
+    shapes = (4, 3), (4,), (3,), (4,), (3,)
+    assert torch.autograd.gradcheck(_Uncentred.apply, arguments := [random(*s) for s in shapes])
+    assert torch.autograd.gradgradcheck(_Uncentred.apply, arguments)
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
 def test_a_tied_machine_with_two_units_per_site_holds_the_ising_model():

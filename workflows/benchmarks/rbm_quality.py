@@ -177,11 +177,14 @@ def observables(
     reference = known(L, T)
     change = changes(model, spins, weights, T)
     blocks = [
-        changes(model, rows, w / w.sum(), T) for rows, w in zip(spins.chunk(20), weights.chunk(20), strict=True)
+        changes(model, rows, w / w.sum(), T)
+        for rows, w in zip(spins.chunk(20), weights.chunk(20), strict=True)
     ]
     ess = 1 / float(weights.square().sum()) / len(weights)
     for key, exactly in reference.items():
-        error = 100 * float(np.std([block[key] for block in blocks], ddof=1)) / len(blocks) ** 0.5 / abs(exactly)
+        error = (
+            100 * float(np.std([block[key] for block in blocks], ddof=1)) / len(blocks) ** 0.5 / abs(exactly)
+        )
         off = 100 * change[key] / exactly
         conditions = f"off by {off:+.2f} +- {error:.2f} %; effective share of samples {ess:.3f}"
         table.add(f"{name}: {key}", exactly + change[key], "per site", "exact", exactly, conditions)
