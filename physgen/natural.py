@@ -90,8 +90,8 @@ class Natural(torch.optim.Optimizer):
 def settle(lr: float, *, after: int) -> Callable[[int], float]:
     r"""Factor on the rate: 1 for a while, then :math:`1 / (1 + \epsilon t)`.
 
-    Steps of size 1 / t along natural gradients leave the mean of the t estimates that they follow, the best that
-    these can give (Amari, 1998), while the parameters stay on the surface of good machines.
+    Steps of size 1 / t along natural gradients leave the mean of the t estimates that they follow, the best
+    that these can give (Amari, 1998), while the parameters stay on the surface of good machines.
 
     Arguments:
         lr: :math:`\epsilon`, the rate that the factor multiplies.

@@ -11,9 +11,9 @@ same settings (``python -m workflows.benchmarks.rbm_quality``). What is in it, a
 - a rate that falls as a half cosine, so that chains catch up and noise dies out, and the average of the
   parameters over the last part (Polyak and Juditsky, 1992);
 - for tied machines of at most 200 weights (more are not measured), natural gradients instead of Adam
-  (:mod:`physgen.natural`): they arrive within hundreds of steps, and what is left is the noise of the chains. A
-  rate that then falls as 1 / t counts all of them alike; an average over as long a time would not do, as the
-  parameters wander along bent valleys of equally good machines.
+  (:mod:`physgen.natural`): they arrive within hundreds of steps, and what is left is the noise of the chains.
+  A rate that then falls as 1 / t counts all of them alike; an average over as long a time would not do, as
+  the parameters wander along bent valleys of equally good machines.
 """
 
 import torch

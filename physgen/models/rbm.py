@@ -33,8 +33,8 @@ class RBM(nn.Module):
     Arguments:
         shape: Lattice sides; their product is the number N of visible units.
         hidden: Hidden units H; with ``tied``, units per site.
-        spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`. With ``tied`` it falls off
-            as exp(-r); default 0.03 there, around a bond for each unit.
+        spread: Standard deviation of the initial weights; default :math:`N^{-1/2}`. With ``tied`` it falls
+            off as exp(-r); default 0.03 there, around a bond for each unit.
         visible, hidden_units: Kinds of :mod:`physgen.distributions.units`: ``"spin"``, ``"bernoulli"``,
             ``"softmax:3"``, ``"binomial:4"``, ``"gaussian"``, ``"relu"``.
         labels: Classes; where there are any, a one-hot label follows the N units in every configuration.
@@ -42,9 +42,9 @@ class RBM(nn.Module):
         tied: Repeats each hidden unit at every site of the torus, with the same weights relative to its site
             (Lee et al., 2009, with kernels as large as the lattice). The law is then invariant under
             translations; two units per site hold the nearest-neighbour Ising model of the square lattice
-            exactly, one per bond. Training starts near bonds: unit a at a site and at the one 1 + a // d steps
-            away along axis a mod d of d. From weights without a place it finds long waves first, or valleys of
-            weights that are as good but so bent that their average is not.
+            exactly, one per bond. Training starts near bonds: unit a at a site and at the one 1 + a // d
+            steps away along axis a mod d of d. From weights without a place it finds long waves first and
+            stays there, or goes along bent valleys of equally good machines for ever.
         symmetric: Fixes :math:`b = c = \mu = 0`, so that p(s) = p(-s) exactly. Needed where both signs of the
             magnetisation occur and chains cannot cross between them: there persistent chains keep the shares
             of the two signs for ever, and biases would grow without bound to correct them.
@@ -247,7 +247,7 @@ class RBM(nn.Module):
 
 
 class _Uncentred(torch.autograd.Function):
-    r""":math:`b - W \lambda` and :math:`c - \mu W`; the gradient of W is one product, where autograd makes two."""
+    r""":math:`b - W \lambda` and :math:`c - \mu W`; the gradient of W is one product, autograd makes two."""
 
     @staticmethod
     def forward(ctx: Any, W: Tensor, b: Tensor, c: Tensor, mu: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
