@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..distributions import RestrictedBoltzmann
 from ..nn import private_seed
-from .moments import Machine, contrast, learns_units, moments, rows_of, surrogate
+from .moments import Machine, along, contrast, difference, learns_units, rows_of
 
 
 class ContrastiveDivergence:
@@ -151,12 +151,12 @@ class FastPCD(PersistentCD):
             moved = [x + fast for x, fast in zip(plain, self.overlay, strict=True)]
             pushed = RestrictedBoltzmann(law.visible_units, law.hidden_units, *moved, validate_args=False)
             self.chains = pushed.gibbs(self.chains, self.k, self.generator)
-            of_data, of_chains = moments(law, data), moments(law, self.chains)
-            for fast, up, down in zip(self.overlay, of_data, of_chains, strict=True):
-                fast.mul_(self.decay).add_(up - down, alpha=self.rate)
+            slope = difference(law, data, self.chains)
+            for fast, part in zip(self.overlay, slope, strict=True):
+                fast.mul_(self.decay).sub_(part, alpha=self.rate)
         if learns_units(law):
             return contrast(law, data, self.chains)
-        return surrogate(law, of_data, of_chains)
+        return along(law, slope)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"overlay": self.overlay}

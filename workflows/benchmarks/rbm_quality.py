@@ -19,11 +19,12 @@ nats:
 All learn from 20 000 perfect samples, at 8 x 8 from 200 000: the chi of n
 samples is itself off by 2.1 / sqrt(n) in units of its own, 1.5 % for 20 000.
 "tied" machines have the same weights at every site (--tied) and follow natural
-gradients. "plain" leaves out what the lattice knows (its symmetries, and that up and down are equal), as peers have to. The
-floor is the mean KL of the maximum-likelihood fit of so many parameters to so
-many samples, parameters / (2 samples); symmetries are worth more samples, so
-that with them machines get below it. Peers run with their own defaults for as
-many CPU-seconds as the plain machine took.
+gradients. "plain" leaves out what the lattice knows (its symmetries, and that
+up and down are equal), as peers have to. The floor is the mean KL of the
+maximum-likelihood fit of so many parameters to so many samples, parameters /
+(2 samples); symmetries are worth more samples, so that with them machines get
+below it. Peers run with their own defaults for as many CPU-seconds as the plain
+machine took.
 """
 
 import contextlib
