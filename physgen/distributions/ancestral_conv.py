@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .compiled import INDEX, LANES, VECTOR, aligned, eight, exponential, jit, place
+from .compiled import INDEX, LANES, VECTOR, aligned, eight, jit, place
 from .fused import LANES as STREAMS
 from .fused import decide, fill, mix
 
@@ -91,7 +91,7 @@ def draw_by_windows(
         direct.contiguous().numpy().reshape(-1),
         bias.contiguous().numpy(),
         aligned(len(windows) * size).reshape(-1, size),
-        aligned(len(windows) * columns * width * _SIDE).reshape(len(windows), -1),
+        aligned(columns * width * _SIDE),
         aligned((columns + 2 * reach) * _SIDE),
         np.zeros((shape[0] + reach) * _SIDE, np.float32),
         spins,
@@ -175,7 +175,7 @@ def _draw(
     direct,
     bias,
     grids,
-    sums,
+    last,
     first_row,
     first_column,
     spins,
@@ -189,43 +189,43 @@ def _draw(
         for i in range(len(bias)):
             row, column = i // columns, i % columns
             slot = row % (reach + 1)
-            if column == 0:
-                for layer in range(depth):
-                    _spread(biases[layer], sums[layer])
-                    inputs = width if layer else 1
-                    _above(
-                        sums[layer], width, weights, starts[layer], grids[layer], row, reach, columns, inputs
-                    )
-                if row:
-                    for c in range(columns):
-                        _edge(sums[0, c * size : (c + 1) * size], top, row, first_row, c, 2 * reach + 1)
-            else:
-                _edge(
-                    sums[0, column * size : (column + 1) * size], side, column, first_column, row, reach + 1
-                )
             at = slot * across + column
             here = (at + reach) * size
+            if column == 0:
+                for layer in range(depth):
+                    line = grids[layer + 1, here : here + columns * size] if layer + 1 < depth else last
+                    start, inputs = starts[layer], width if layer else 1
+                    _spread(biases[layer], line)
+                    _above(line, width, weights, start, grids[layer], row, reach, columns, inputs)
+                    if row and layer == 0:
+                        for c in range(columns):
+                            _edge(line[c * size : (c + 1) * size], top, row, first_row, c, 2 * reach + 1)
             for layer in range(depth):
-                total, inputs = sums[layer, column * size : (column + 1) * size], width if layer else 1
+                total = last[column * size : (column + 1) * size]
+                if layer + 1 < depth:
+                    total = grids[layer + 1, here : here + size]
+                inputs = width if layer else 1
                 start = starts[layer] + reach * (2 * reach + 1) * width * inputs
                 _left(total, width, weights, start, grids[layer], at, max(0, reach - column), reach, inputs)
-                _tanh(total)
                 if layer:
+                    _tanh(total)
                     _sum(total, grids[layer, here : here + size])
-                if layer + 1 < depth:
-                    _copy(total, grids[layer + 1, here : here + size])
-            first, last = i * _SIDE, (i + 1) * _SIDE
-            for lane in range(first, last):
+                else:
+                    if column:
+                        _edge(total, side, column, first_column, row, reach + 1)
+                    _tanh(total)
+            first, end = i * _SIDE, (i + 1) * _SIDE
+            for lane in range(first, end):
                 theta[lane] = bias[i]
-            _add_one(theta, first, outer, 0, sums[depth - 1], column * size, width)
+            _add_one(theta, first, outer, 0, last, column * size, width)
             _add_one(theta, first, direct, i * len(bias), s, 0, i)
             fill(state, words)
-            decide(words.view(np.uint32)[:_SIDE], theta[first:last], s[first:last], float32(2), float32(-1))
+            decide(words.view(np.uint32)[:_SIDE], theta[first:end], s[first:end], float32(2), float32(-1))
             at = (at + reach) * _SIDE
-            _copy(s[first:last], grids[0, at : at + _SIDE])
+            _copy(s[first:end], grids[0, at : at + _SIDE])
             if column == 0:
                 there = (reach + row) * _SIDE
-                _copy(s[first:last], first_column[there : there + _SIDE])
+                _copy(s[first:end], first_column[there : there + _SIDE])
             if column == columns - 1:
                 for layer in range(depth):
                     _continue(grids[layer], slot * across, reach, columns, size if layer else _SIDE)
@@ -281,10 +281,24 @@ def _spread(numbers, rows):
             row[lane] = numbers[k % numbers.size]
 
 
-@jit
-def _tanh(x):
+def _tanh_of(x):
+    """A ratio of polynomials of Eigen (its ``ptanh_float``); absolute error below 5e-7."""
     for k in range(x.size):
-        x[k] = float32(1) - float32(2) / (float32(1) + exponential(float32(2) * x[k]))
+        z = min(max(x[k], float32(-7.9)), float32(7.9))
+        y = z * z
+        above = y * float32(-2.76076847742355e-16) + float32(2.00018790482477e-13)
+        above = above * y + float32(-8.60467152213735e-11)
+        above = above * y + float32(5.12229709037114e-08)
+        above = above * y + float32(1.48572235717979e-05)
+        above = above * y + float32(6.37261928875436e-04)
+        above = above * y + float32(4.89352455891786e-03)
+        below = y * float32(1.19825839466702e-06) + float32(1.18534705686654e-04)
+        below = below * y + float32(2.26843463243900e-03)
+        below = below * y + float32(4.89352518554385e-03)
+        x[k] = z * above / below
+
+
+_tanh = jit(_tanh_of, fastmath={"contract"})
 
 
 @jit
