@@ -4,9 +4,21 @@ import json
 import sys
 
 import pytest
+import torch
 
 from ising import exact
-from workflows.benchmarks import _common, _hosts, _loops, _peers, clusters, dataset, metropolis, tempering
+from physgen import models
+from workflows.benchmarks import (
+    _common,
+    _hosts,
+    _loops,
+    _peers,
+    autoregressive,
+    clusters,
+    dataset,
+    metropolis,
+    tempering,
+)
 from workflows.benchmarks._common import Check, Config, Contestant
 
 SCHEMA = {
@@ -32,6 +44,32 @@ def test_a_quick_run_writes_its_table(benchmark, tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(rows)
     assert all(line.startswith(row["name"]) for line, row in zip(printed, rows, strict=True))
+
+
+def test_the_benchmark_of_autoregressive_models_writes_its_table(tmp_path, capsys):
+    path = tmp_path / "table.json"
+    autoregressive.main(config=autoregressive.Config(quick=True, json=path))
+    rows = json.loads(path.read_text())
+    assert len(rows) == 5
+    for row in rows:
+        assert {key: type(value) for key, value in row.items()} == SCHEMA
+        assert row["value"] > 0
+    assert len(capsys.readouterr().out.splitlines()) == len(rows)
+
+
+def test_the_plain_network_is_normalised():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert abs(autoregressive.Plain(8).log_prob(exact.states(8).float()).logsumexp(0)) < 1e-5
+
+
+def test_a_cache_that_is_wrong_is_not_timed():
+    """Negative control: fields of other weights than those of the pass."""
+    net = models.build("fvbn", (4, 4))
+    right = net.draw
+    net.draw = lambda n: (right(n)[0], right(n)[1] + 0.01)
+    with pytest.raises(ArithmeticError, match="cached fields differ"):
+        autoregressive.sampling("it", net, 10, 1)
 
 
 def loop(where: _common.Arena, name: str, energy: float) -> Contestant:
