@@ -4,6 +4,8 @@
            last spin alone) or a fraction of them (it needs the last xi or so):
            the divergence KL from the exact law per site against the receptive
            field R, beside the least that any predictor from R sites can reach
+  ring     a ring of 16 spins with couplings of all pairs, 1/r^(1 + sigma): the
+           same, with the exact law by enumeration
   series   magnetisation of a square lattice after each Metropolis sweep, in
            levels: the autocorrelation time and the distribution of series that
            the network generates, beside those of Monte Carlo
@@ -34,7 +36,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ising import Estimate, Ising, lattices, simulate, stats
+from ising import Estimate, Ising, exact, lattices, long_range, simulate, stats
 from ising.exact.decimated import DecimatedChain
 from physgen import models
 from physgen.models.wavenet import WaveNet
@@ -49,6 +51,7 @@ GROUPS = 8  # of series, whose scatter is the error of tau
 LAGS = 4  # largest lag of the figure, in tau
 NETWORKS = ("width", "batch", "lr", "seed")
 CHAIN = ("sites", "steps", "drawn")
+RING, RING_SITES = ("sigma", "ring_beta", "steps"), 16
 SERIES = ("L", "temperature", "chains", "sweeps", "levels", "window", "series_field", "series_steps")
 Cell = dict[str, Any]
 
@@ -76,6 +79,10 @@ class Config:
     """Learning rate at the start; it decays to 2 % as a half cosine."""
     drawn: int = 20_000
     """Sequences to measure the divergence."""
+    sigma: float = 0.5
+    """Exponent of the ring, couplings fall off as 1/r^(1 + sigma)."""
+    ring_beta: float = 0.25
+    """Its inverse temperature."""
     L: int = 16
     """Side of the square lattice of the series."""
     temperature: float = 2.5
@@ -125,9 +132,10 @@ class Config:
                 raise ValueError(f"receptive fields are powers of two, got {field}")
         if not 0 < self.seen < 1:
             raise ValueError(f"--seen is a probability between 0 and 1, got {self.seen}")
-        for name in ("lr", "temperature"):
+        for name in ("lr", "temperature", "sigma", "ring_beta"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"--{name} must be a finite number > 0, got {getattr(self, name)}")
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be a finite number > 0, got {getattr(self, name)}")
         if self.levels < 3 or self.chains < 2 * GROUPS or self.sweeps <= self.window:
             raise ValueError(
                 f"--levels must be at least 3, --chains at least {2 * GROUPS}, --sweeps more than --window"
@@ -140,10 +148,11 @@ def main(*, config: Config = Config()) -> None:
     longest = max(config.xi)
     jobs = [(longest, 1.0, field) for field in sorted(config.fields)[::2]]
     jobs += [(xi, config.seen, field) for xi in sorted(config.xi) for field in sorted(config.fields)]
-    cells = []
+    short = [field for field in sorted(config.fields) if field <= RING_SITES]
+    cells, ring = [], []
     try:
         with progress_bar(config.quiet) as bar:
-            task = bar.add_task("wavenet_chain", total=len(jobs) + 1, note="")
+            task = bar.add_task("wavenet_chain", total=len(jobs) + len(short) + 1, note="")
             bar.update(task, note="series")
             series = kept(config, "series", SERIES, lambda: series_cell(config))
             bar.update(task, advance=1)
@@ -154,14 +163,20 @@ def main(*, config: Config = Config()) -> None:
                     kept(config, name, CHAIN, lambda job=(xi, seen, field): chain_cell(config, *job))
                 )
                 bar.update(task, advance=1)
+            for field in short:
+                name = f"ring-R{field}"
+                bar.update(task, note=name)
+                ring.append(kept(config, name, RING, lambda field=field: ring_cell(config, field)))
+                bar.update(task, advance=1)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"Finished networks are safe in {config.out}; the same command goes on"
         ) from None
-    found = {"config": plain(config), "provenance": provenance(), "chains": cells, "series": series}
+    found = {"config": plain(config), "provenance": provenance(), "chains": cells, "ring": ring}
+    found["series"] = series
     write_json(config.out / "results.json", found)
-    sys.stdout.write("\n".join(lines(cells, series)) + "\n")
-    draw(config, cells, series).savefig(config.out / "wavenet_chain.png", dpi=150)
+    sys.stdout.write("\n".join(lines(cells, ring, series)) + "\n")
+    draw(config, cells, ring, series).savefig(config.out / "wavenet_chain.png", dpi=150)
     log.info("%s holds results.json and wavenet_chain.png", config.out)
 
 
@@ -221,6 +236,35 @@ def chain_cell(config: Config, xi: float, seen: float, field: int) -> Cell:
     }
 
 
+def ring_cell(config: Config, field: int) -> Cell:
+    """The same for the long-range ring; all of its configurations are listed."""
+    states = exact.states(RING_SITES).float()
+    p = exact.boltzmann(long_range.ring(RING_SITES, config.sigma), config.ring_beta)
+    net, source = wavenet(RING_SITES, field, config), generator(config, 54)
+    draws = (states[p.multinomial(config.batch, True, generator=source)] for _ in range(config.steps))
+    learn(net, draws, config, config.steps)
+    with torch.no_grad():
+        log_q = torch.cat([net.log_prob(part).double() for part in states.split(4096)])
+    kl = float((p * (p.log() - log_q)).sum()) / RING_SITES
+    return {"receptive_field": net.receptive_field, "kl": [kl, 0.0], "least": least_divergence(p, field)}
+
+
+def least_divergence(p: Tensor, field: int) -> float:
+    """Of the best predictor from the last ``field`` sites, nats per site, from all ``2^N`` probabilities."""
+    n_sites = len(p).bit_length() - 1
+
+    def missing(joint: Tensor) -> Tensor:
+        pairs = joint.reshape(-1, 2)
+        return -torch.special.xlogy(pairs, pairs / pairs.sum(-1, keepdim=True)).sum()
+
+    loss = 0.0
+    for i in range(n_sites):
+        known = p.reshape(2 ** (i + 1), -1).sum(-1)
+        window = known.reshape(-1, 2 ** (min(field, i) + 1)).sum(0)
+        loss += float(missing(window) - missing(known))
+    return loss / n_sites
+
+
 def series_cell(config: Config) -> Cell:
     """Learns the Monte Carlo series, generates new ones, and compares them."""
     run = simulate(
@@ -268,13 +312,15 @@ def described(series: np.ndarray, top: int) -> Cell:
     }
 
 
-def lines(cells: list[Cell], series: Cell) -> list[str]:
+def lines(cells: list[Cell], ring: list[Cell], series: Cell) -> list[str]:
     """What is shown on the screen."""
     text = [f"{'xi':>5}  {'seen':>5}  {'R':>4}  {'KL per site':>14}  {'least':>9}   (nats)"]
     for cell in cells:
         kl = Estimate(*cell["kl"])
         law = f"{cell['xi']:5g}  {cell['seen']:5g}  {cell['receptive_field']:4d}"
         text.append(f"{law}  {kl!s:>14}  {cell['least']:9.2e}")
+    text.append(f"ring of {RING_SITES} sites, 1/r^(1 + sigma)")
+    text += [f"{c['receptive_field']:18d}  {c['kl'][0]:14.3e}  {c['least']:9.2e}" for c in ring]
     text.append(f"{'series':<12}  {'tau_int':>12}  {'<|m|>':>14}  {'<m^2>':>14}")
     for kind in ("monte_carlo", "generated"):
         part = series[kind]
@@ -284,10 +330,14 @@ def lines(cells: list[Cell], series: Cell) -> list[str]:
     return text
 
 
-def draw(config: Config, cells: list[Cell], series: Cell) -> Figure:
+def draw(config: Config, cells: list[Cell], ring: list[Cell], series: Cell) -> Figure:
     figure = Figure(figsize=(11, 8), layout="constrained")
     (divergence, correlation), (law, shown) = figure.subplots(2, 2)
     draw_divergence(divergence, config, cells)
+    fields = [cell["receptive_field"] for cell in ring]
+    label = rf"ring of {RING_SITES}, $\sigma$ = {config.sigma:g}"
+    divergence.plot(fields, [cell["kl"][0] for cell in ring], "x", color=PALETTE[-1], label=label)
+    divergence.plot(fields, [cell["least"] for cell in ring], color=PALETTE[-1], linewidth=1)
     styles = {"monte_carlo": ("Monte Carlo", MONTE_CARLO), "generated": ("WaveNet", PALETTE[0])}
     m = np.linspace(-1, 1, config.levels)
     for kind, (label, colour) in styles.items():
