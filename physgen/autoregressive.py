@@ -30,8 +30,8 @@ class Autoregressive(nn.Module):
     Arguments:
         shape: Sites along each axis, any number of axes.
         symmetric: :math:`q(s) = q(-s)` exactly: right for zero field, wrong for any other. Of spins only. The
-            direct term has no biases. A network that is not ``odd`` without its own reads all spins relative
-            to the first, and what it adds is :math:`s_1 f_i(s_1 s_{<i})`, odd whatever f is.
+            direct term has no biases. A network f that is not ``odd`` reads all spins relative to the first,
+            and adds :math:`s_1 f_i(s_1 s_{<i})`, which is odd whatever f is.
         symbols: Values that a site can have: 2 for spins ±1, otherwise integers 0 to q - 1.
         levels: They are levels of one quantity, such as grey, and read as one number.
         direct: With the direct term D; it takes :math:`(q N)^2` weights. Otherwise only the biases b.

@@ -5,7 +5,7 @@ r"""Neural autoregressive distribution estimator: hidden units whose weights all
 
 The sum a runs along with the sites, so that the density of a configuration, and a draw, take
 :math:`O(N H)` operations for H hidden units. The sites are walked through one after another in either case:
-for 256 sites and 256 units that is two to five times as fast as cumulative sums over sites, which have to
+for 256 sites and 256 units that is two to seven times as fast as cumulative sums over sites, which have to
 be written to memory.
 
 References:
