@@ -32,6 +32,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from cyclopts import Parameter
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -220,6 +221,7 @@ def results(
             "weights": {"mean": -by_weights.mean / n_sites, "error": by_weights.error / n_sites, "tau": 0.5},
             "exact": None if log_z is None else -log_z / n_sites,
         },
+        "beta": beta,
         "ess": effective_sample_size(log_w),
     }
     if log_z is not None:
@@ -287,19 +289,37 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def draw(config: Config, found: dict[str, Any], log_w: np.ndarray) -> Figure:
-    """The free energy while learning, and the weights at the end."""
+    """How it has learned, and the weights at the end."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     learning, weights = figure.subplots(1, 2)
-    records = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
-    own = [r for r in records if "free_energy" in r]
-    if own:
-        learning.plot([r["step"] for r in own], [r["free_energy"] for r in own], color=PALETTE[0])
-    learning.set(xlabel="step", ylabel=r"$\beta_t F_q / N$  (nats)")
-    if config.anneal and config.data is None:
-        learning.axvline(config.anneal * config.steps, color="0.7", linewidth=0.8, label="end of annealing")
-    if found["beta_f"]["exact"] is not None:
-        learning.axhline(found["beta_f"]["exact"], color=EXACT, linestyle="--", label="exact")
-    learning.legend(fontsize="small", frameon=False)
+    lines = (config.out / "metrics.jsonl").read_text().splitlines()
+    learned(learning, config, found, [json.loads(line) for line in lines])
     weights.hist(log_w - importance.log_partition(log_w).mean, bins=60, color=PALETTE[0], density=True)
     weights.set(xlabel=r"$\ln\,(w / Z)$  (nats)", ylabel="density", title=f"ESS {found['ess']:.3f}")
     return figure
+
+
+def learned(axes: Axes, config: Config, found: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    """Divergence per site while learning, once annealed; where ln Z is unknown, free energy."""
+    by_data = [r for r in records if "free_energy" not in r]
+    own = [r for r in records if "free_energy" in r]
+    least, energy = found["beta_f"]["exact"], found["observables"]["energy"]["exact"]
+    axes.set(xlabel="step", xlim=(0, config.steps))
+    if least is None:
+        axes.plot([r["step"] for r in own], [r["free_energy"] for r in own], color=PALETTE[0])
+        axes.set(ylabel=r"$\beta_t F_q / N$  (nats)")
+        return
+    if by_data and energy is not None:
+        entropy = found["beta"] * energy - least
+        steps, excess = [r["step"] for r in by_data], [r["loss"] - entropy for r in by_data]
+        axes.plot(steps, excess, color=PALETTE[1], label=r"KL$(p\|q)$, training data")
+    if config.data is None:
+        own = [r for r in own if r["step"] > config.anneal * config.steps + config.every]
+    if own:
+        steps, excess = [r["step"] for r in own], [r["free_energy"] - least for r in own]
+        axes.plot(steps, excess, color=PALETTE[0], label=r"KL$(q\|p)$, draws")
+    axes.axhline(found["reverse_kl"]["mean"], color=EXACT, linestyle="--", label=r"KL$(q\|p)$ at the end")
+    if config.anneal and config.data is None:
+        axes.axvspan(0, config.anneal * config.steps, color="0.93", label="annealing")
+    axes.set(yscale="log", ylabel="divergence per site  (nats)")
+    axes.legend(fontsize="small", frameon=False)
