@@ -1,7 +1,9 @@
 r"""Orders in which an autoregressive model goes through the sites, and the model that goes through them so.
 
 An order is a permutation: entry k is the row-major number of the site that comes k-th. It decides which
-sites the k-th conditional sees, and so how much of the law a network of a given size can hold.
+sites the k-th conditional sees, and so how much of the law a network of a given size can hold. Measured with
+FVBN and odd nets on a 16 x 16 torus at beta = 0.44: raster and snake learn fastest, Hilbert is worse,
+and hierarchical has the largest KL after a short training.
 """
 
 import math
