@@ -92,7 +92,7 @@ class Config:
     sweeps: int = 2000
     """Length of each series."""
     levels: int = 33
-    """Levels of m from -1 to 1."""
+    """Levels of m from -1 to 1; halves are rounded to even ones, which are thus a little likelier."""
     window: int = 128
     """Length of the pieces of a series to learn from."""
     series_field: int = 64
