@@ -337,7 +337,7 @@ def draw(config: Config, cells: list[Cell], ring: list[Cell], series: Cell) -> F
     fields = [cell["receptive_field"] for cell in ring]
     label = rf"ring of {RING_SITES}, $\sigma$ = {config.sigma:g}"
     divergence.plot(fields, [cell["kl"][0] for cell in ring], "x", color=PALETTE[-1], label=label)
-    divergence.plot(fields, [cell["least"] for cell in ring], color=PALETTE[-1], linewidth=1)
+    divergence.plot(fields, [cell["least"] or math.nan for cell in ring], color=PALETTE[-1], linewidth=1)
     styles = {"monte_carlo": ("Monte Carlo", MONTE_CARLO), "generated": ("WaveNet", PALETTE[0])}
     m = np.linspace(-1, 1, config.levels)
     for kind, (label, colour) in styles.items():
