@@ -167,7 +167,7 @@ def draw_recall(config: Config) -> Figure:
     rng = np.random.default_rng(config.seed)
     noisy = torch.from_numpy(np.where(rng.random(stored.shape) < config.noise, -stored, stored))
     networks = {rule: models.build("hopfield", (config.side,) * 2, rule=rule) for rule in RULES}
-    networks["dense, n = 4"] = models.build("dense_memory", (config.side,) * 2, order=4)
+    networks["dense, n = 4"] = models.build("dense_memory", (config.side,) * 2, power=4)
     rows = {"stored": torch.from_numpy(stored), f"{config.noise:.0%} flipped": noisy}
     rows |= {name: net.store(stored).recall(noisy) for name, net in networks.items()}
     figure = Figure(figsize=(len(stored), 1.1 * len(rows)), layout="constrained")

@@ -2,7 +2,8 @@
 
 The defaults are a recipe that needs no tuning (physgen/recipe.py): centred
 parameters, persistent chains, a rate that follows from the size and decays,
-averaged weights; small machines with --tied follow natural gradients. Every record in metrics.jsonl holds
+averaged weights; small machines with --tied follow natural gradients. Every
+record in metrics.jsonl holds
 
   pseudo_likelihood   mean log p(spin | all others), nats per spin: rises
   log_likelihood      mean log p of unseen data, nats per site, with Z by

@@ -25,7 +25,7 @@ class DenseMemory(nn.Module):
 
     Arguments:
         shape: Lattice sides; their product is N.
-        order: The power n, at least 2.
+        power: n, at least 2.
 
     Example:
         >>> pattern = torch.tensor([[1.0, -1, 1, 1, -1, -1]])
@@ -35,11 +35,11 @@ class DenseMemory(nn.Module):
 
     patterns: Tensor
 
-    def __init__(self, shape: tuple[int, ...], order: int = 3):
+    def __init__(self, shape: tuple[int, ...], power: int = 3):
         super().__init__()
-        if order < 2:
-            raise ValueError(f"a dense memory needs an order >= 2 (2 is the Hopfield network), got {order}")
-        self.shape, self.n_sites, self.order = tuple(shape), math.prod(shape), order
+        if power < 2:
+            raise ValueError(f"a dense memory needs a power >= 2 (2 is the Hopfield network), got {power}")
+        self.shape, self.n_sites, self.power = tuple(shape), math.prod(shape), power
         self.register_buffer("patterns", torch.zeros(0, self.n_sites, dtype=torch.float64))
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class DenseMemory(nn.Module):
     def energy(self, spins: Tensor) -> Tensor:
         """:math:`E(s)`, float64: ``(*, N)`` to ``(*,)``."""
         overlaps = check_spins(spins, self.shape).to(self.patterns) @ self.patterns.T / self.n_sites
-        return -self.n_sites * (overlaps**self.order).sum(-1)
+        return -self.n_sites * (overlaps**self.power).sum(-1)
 
     @torch.no_grad()
     def recall(self, noisy: Tensor, sweeps: int = 100) -> Tensor:
@@ -67,7 +67,7 @@ class DenseMemory(nn.Module):
             for i, column in enumerate(self.patterns.T):
                 rest = overlaps - spins[:, i : i + 1] * column
                 up, down = ((rest + sign * column) / self.n_sites for sign in (1, -1))
-                gain = (up**self.order - down**self.order).sum(-1) * spins[:, i]
+                gain = (up**self.power - down**self.power).sum(-1) * spins[:, i]
                 flip = gain < -1e-12
                 if flip.any():
                     moved = True

@@ -162,26 +162,26 @@ def test_curves_of_two_sizes_cross_near_the_critical_load():
         capacity.retrieval(100, [0.1, 0.1])
 
 
-def test_dense_memory_of_order_two_is_hebbs_network_and_higher_orders_hold_more():
+def test_dense_memory_of_power_two_is_hebbs_network_and_higher_orders_hold_more():
     patterns, states = random_spins(3, 10), random_spins(40, 10, seed=2)
-    dense = models.build("dense_memory", (10,), order=2).store(patterns)
+    dense = models.build("dense_memory", (10,), power=2).store(patterns)
     hebb = models.build("hopfield", (10,)).store(patterns)
     torch.testing.assert_close(dense.energy(states) / 2 + 1.5, hebb.energy(states))
     torch.testing.assert_close(hebb.energy(dense.recall(states)), hebb.energy(hebb.recall(states)))
     many = random_spins(100, 64)
-    kept = {n: models.build("dense_memory", (64,), order=n).store(many).recall(many) for n in (2, 4)}
+    kept = {n: models.build("dense_memory", (64,), power=n).store(many).recall(many) for n in (2, 4)}
     assert (kept[2] * many).mean() < 0.7
     assert torch.equal(kept[4], many)
 
 
-@pytest.mark.parametrize("order", [2, 3, 4])
-def test_a_dense_memory_ends_in_a_minimum_that_is_not_higher(order):
-    net = models.build("dense_memory", (5, 5), order=order).store(random_spins(10, 25))
+@pytest.mark.parametrize("power", [2, 3, 4])
+def test_a_dense_memory_ends_in_a_minimum_that_is_not_higher(power):
+    net = models.build("dense_memory", (5, 5), power=power).store(random_spins(10, 25))
     start = random_spins(30, 25, seed=4)
     energies = torch.stack([net.energy(net.recall(start, sweeps=k) if k else start) for k in range(6)])
     assert (energies.diff(dim=0) <= 1e-9).all()
     end = net.recall(start)
     flips = end.unsqueeze(1) * (1 - 2 * torch.eye(25))
     assert (net.energy(flips) >= net.energy(end).unsqueeze(1) - 1e-9).all()
-    with pytest.raises(ValueError, match="order >= 2"):
-        models.build("dense_memory", (4,), order=1)
+    with pytest.raises(ValueError, match="power >= 2"):
+        models.build("dense_memory", (4,), power=1)
