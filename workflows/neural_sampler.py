@@ -308,18 +308,18 @@ def learned(axes: Axes, config: Config, found: dict[str, Any], records: list[dic
     least, energy = found["beta_f"]["exact"], found["observables"]["energy"]["exact"]
     axes.set(xlabel="step", xlim=(0, config.steps))
     if least is None:
-        axes.plot([r["step"] for r in own], [r["free_energy"] for r in own], color=PALETTE[0])
+        axes.plot([r["step"] for r in own], [r["free_energy"] for r in own], color=PALETTE[0], marker=".")
         axes.set(ylabel=r"$\beta_t F_q / N$  (nats)")
         return
     if by_data and energy is not None:
         entropy = found["beta"] * energy - least
         steps, excess = [r["step"] for r in by_data], [r["loss"] - entropy for r in by_data]
-        axes.plot(steps, excess, color=PALETTE[1], label=r"KL$(p\|q)$, training data")
+        axes.plot(steps, excess, color=PALETTE[1], marker=".", label=r"KL$(p\|q)$, training data")
     if config.data is None:
         own = [r for r in own if r["step"] > config.anneal * config.steps + config.every]
     if own:
         steps, excess = [r["step"] for r in own], [r["free_energy"] - least for r in own]
-        axes.plot(steps, excess, color=PALETTE[0], label=r"KL$(q\|p)$, draws")
+        axes.plot(steps, excess, color=PALETTE[0], marker=".", label=r"KL$(q\|p)$, draws")
     axes.axhline(found["reverse_kl"]["mean"], color=EXACT, linestyle="--", label=r"KL$(q\|p)$ at the end")
     if config.anneal and config.data is None:
         axes.axvspan(0, config.anneal * config.steps, color="0.93", label="annealing")
