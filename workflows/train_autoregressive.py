@@ -29,8 +29,8 @@ from workflows import _pixels, _training
 
 TAKEN_BY = {  # options that some models take
     "hidden": ("odd", "nade", "made"),
-    "width": ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
-    "depth": ("made", "pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer"),
+    "width": ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer", "wavenet"),
+    "depth": ("made", "pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer", "wavenet"),
 }
 
 
@@ -40,16 +40,17 @@ class Config(_training.Training):
 
     model: Literal[
         "fvbn", "odd", "nade", "made", "pixelcnn", "gated_pixelcnn",
-        "row_lstm", "diagonal_bilstm", "transformer",
+        "row_lstm", "diagonal_bilstm", "transformer", "wavenet",
     ] = "made"  # fmt: skip
     """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions, two
-    stacks of them with gates, memory cells of rows and of diagonals, attention."""
+    stacks of them with gates, memory cells of rows and of diagonals, attention, dilated convolutions along
+    the order of the sites."""
     hidden: int | None = None
     """Hidden units: of the layer for made and nade (default 256), of each site for odd (default 1)."""
     width: int | None = None
     """Features of each site, default 32, for both PixelCNNs 16; not for fvbn, odd, nade and made."""
     depth: int | None = None
-    """Layers; not for fvbn, odd and nade."""
+    """Layers; not for fvbn, odd and nade; of a wavenet with dilations 1, 2, 4, ..."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
     """Order of the sites."""
     couplings: bool = True
@@ -71,8 +72,10 @@ class Config(_training.Training):
                     f"--{name} is an option of {', '.join(takers)}; leave it out for {self.model}"
                 )
         if self.digits is not None:
-            if self.model in ("fvbn", "odd") or self.order != "raster":
-                raise ValueError("--digits takes a model other than fvbn and odd, in the order raster")
+            if self.model in ("fvbn", "odd", "wavenet") or self.order != "raster":
+                raise ValueError(
+                    "--digits takes a model other than fvbn, odd and wavenet, in the order raster"
+                )
             if self.beta is not None or self.temperature is not None:
                 raise ValueError("--digits have no temperature; leave out --beta and --temperature")
             if not 3 <= self.levels <= 256:
@@ -85,6 +88,9 @@ def main(*, config: Config = Config()) -> None:
     if config.digits is not None:
         _pixels.learn(config, hyper)
         return
+    if config.model == "wavenet":
+        depth = hyper.pop("depth", 4)
+        hyper |= {"dilations": tuple(2**k for k in range(depth)), "direct": True}
     data = _training.load(config)
     net = models.build(config.model, data.shape, order=config.order, symmetric=data.even, **hyper)
     net = net.to(data.train.device)

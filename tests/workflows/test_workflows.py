@@ -63,6 +63,7 @@ def test_other(name, data, trained, tmp_path, capsys):
         "neural_sampler": {"out": tmp_path},
         "free_energy": {"out": tmp_path},
         "wavenet_chain": {"out": tmp_path},
+        "characters": {"text": Path(__file__), "out": tmp_path},
     }[name]
     module.main(config=module.Config(**getattr(module.Config, "SMOKE", {}), **options))
     shown = capsys.readouterr().out
@@ -124,6 +125,10 @@ def test_other(name, data, trained, tmp_path, capsys):
             assert [cell["receptive_field"] for cell in found["chains"]] == [1, 1, 4]
             assert found["series"]["generated"]["tau"][0] > 0.5
             assert (tmp_path / "wavenet_chain.png").read_bytes().startswith(b"\x89PNG")
+        case "characters":
+            found = json.loads((tmp_path / "results.json").read_text())
+            assert found["sentences"]["the spins"]["log_prob"] < 0
+            assert (tmp_path / "characters.png").read_bytes().startswith(b"\x89PNG")
         case "rbm_wavefunction":
             found = json.loads((tmp_path / "results.json").read_text())
             assert found["exact"] == 3.0
