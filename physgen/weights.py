@@ -28,6 +28,7 @@ from .divergence import effective_sample_size
 
 MISSING = 0.1  # nats in all from which a disagreement is reported, a tenth of the probability
 SURE = 3.0  # and standard errors
+FEW = 50  # draws, by ESS, on which an average by weights cannot rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,8 @@ class Weights:
         entropy: :math:`-\langle \ln q \rangle_q`.
         ess, ess_monte_carlo: Effective sample size over the number of draws, from either side.
         observables: By symbol, the mean over the draws as they are and weighted.
-        missing: What of the configurations the draws do not know, one sentence, or nothing.
+        missing: What of the configurations the draws do not know, or that their weights are too uneven to
+            tell; one sentence, or nothing.
     """
 
     draws: np.ndarray
@@ -134,24 +136,34 @@ def weigh(
             symbol: (stats.mean(x[None]), importance.reweighted(log_w, x))
             for symbol, x in observables.items()
         },
-        missing=_missing(found, log_z, promised, forward, ess),
+        missing=_missing(found, log_z, promised, forward, ess, len(log_w)),
     )
 
 
 def _missing(
-    found: Estimate, log_z: float | None, promised: Estimate, forward: Estimate | None, ess: float
+    found: Estimate, log_z: float | None, promised: Estimate, forward: Estimate | None, ess: float, n: int
 ) -> str:
-    """A sentence where KL(q‖p) and ESS on one side and KL(p‖q) or ln Z on the other do not go together."""
-    if forward is not None:
-        gap, error = forward.mean - promised.mean, math.hypot(forward.error, promised.error)
-        if gap > max(MISSING, SURE * error):
-            return (
-                f"Its draws miss a part of the configurations (mode-seeking): with an ESS of {ess:.2g} they "
-                f"promise KL(p‖q) = {promised.mean:.2g} nats in all, Monte Carlo has {forward.mean:.2g}."
-            )
+    """A sentence where KL(q‖p) and ESS on one side and KL(p‖q) or ln Z on the other do not go together.
+
+    Below an ESS of :data:`FEW` draws nothing tells a model that has lost a mode from one that is poor
+    everywhere: what its weights promise is then an error bar of itself.
+    """
+    sentence = ""
     if log_z is not None and log_z - found.mean > max(MISSING, SURE * found.error):
-        return (
+        sentence = (
             f"Its draws miss a part of the configurations (mode-seeking): their weights, with an ESS of "
             f"{ess:.2g}, add up to {math.exp(found.mean - log_z):.0%} of Z."
         )
-    return ""
+    if forward is not None:
+        gap, error = forward.mean - promised.mean, math.hypot(forward.error, promised.error)
+        if gap > max(MISSING, SURE * error):
+            sentence = (
+                f"Its draws miss a part of the configurations (mode-seeking): with an ESS of {ess:.2g} they "
+                f"promise KL(p‖q) = {promised.mean:.2g} nats in all, Monte Carlo has {forward.mean:.2g}."
+            )
+    if sentence and ess * n < FEW:
+        return (
+            f"Its weights are too uneven to tell what its draws miss: {n} of them count as {ess * n:.2g} "
+            "(ESS); train longer, or draw more."
+        )
+    return sentence

@@ -95,6 +95,16 @@ def test_a_model_that_covers_everything_is_not_reported(model):
     assert weighed(model, seed=2, log_z=None).missing == ""
 
 
+def test_a_poor_model_is_not_called_mode_seeking():
+    """A few draws carry all the weight: ln w is Gaussian, N(0, 25) over q and thus N(25, 25) over p."""
+    rng = np.random.default_rng(0)
+    log_w, reference = 5 * rng.standard_normal(1000), 25 + 5 * rng.standard_normal((10, 100))
+    found = weigh(log_w, log_w, {}, reference, log_z=None, n_sites=N)
+    assert found.ess * 1000 < 50
+    assert "too uneven" in found.missing
+    assert "mode-seeking" not in found.missing
+
+
 def test_comparison_table_and_page_have_them(tmp_path):
     torch.manual_seed(1)
     run = run_of(TARGET, BETA, Boltzmann(TARGET, BETA).sample(4000).reshape(8, 500, N))
