@@ -98,12 +98,12 @@ def _per_site(state, words, units, weights, outer, bias, spins, fields):
         for i in range(len(bias)):
             theta, hidden = fields[tile, i], units[tile, i]
             theta[:] = bias[i]
-            _add(theta, weights[i, 0], s, i)
+            add(theta, weights[i, 0], s, i)
             for k in range(outer.shape[1]):
                 hidden[k] = float32(0)
-                _add(hidden[k], weights[i, 1 + k], s, i)
-                _tanh(hidden[k])
-            _add(theta, outer[i], hidden, outer.shape[1])
+                add(hidden[k], weights[i, 1 + k], s, i)
+                tanh(hidden[k])
+            add(theta, outer[i], hidden, outer.shape[1])
             fill(state, words)
             decide(words.view(np.uint32), theta, s[i], float32(2), float32(-1))
 
@@ -116,19 +116,19 @@ def _by_degree(state, words, hidden, direct, inner, inner_bias, outer, bias, end
         for i in range(len(bias)):
             theta = fields[tile, i]
             theta[:] = bias[i]
-            _add(theta, direct[i], s, i)
-            _add(theta, outer[i], hidden, done)
+            add(theta, direct[i], s, i)
+            add(theta, outer[i], hidden, done)
             fill(state, words)
             decide(words.view(np.uint32), theta, s[i], float32(2), float32(-1))
             for k in range(done, ends[i]):
                 hidden[k] = inner_bias[k]
-                _add(hidden[k], inner[k], s, i + 1)
-                _tanh(hidden[k])
+                add(hidden[k], inner[k], s, i + 1)
+                tanh(hidden[k])
             done = ends[i]
 
 
 @jit
-def _add(total, weights, rows, n):
+def add(total, weights, rows, n):
     """``total += weights[:n] @ rows[:n]``, four rows for each load and store of the total."""
     whole = n // 4 * 4
     for j in range(0, whole, 4):
@@ -143,6 +143,6 @@ def _add(total, weights, rows, n):
 
 
 @jit
-def _tanh(x):
+def tanh(x):
     for lane in range(_SIDE):
         x[lane] = float32(1) - float32(2) / (float32(1) + exponential(float32(2) * x[lane]))
