@@ -10,7 +10,7 @@ import torch
 from numba import float32
 from torch import Tensor
 
-from .compiled import exponential, jit
+from .compiled import jit, tanh
 from .fused import LANES, decide, fill, mix
 
 _SIDE = 64  # configurations in a tile
@@ -98,12 +98,12 @@ def _per_site(state, words, units, weights, outer, bias, spins, fields):
         for i in range(len(bias)):
             theta, hidden = fields[tile, i], units[tile, i]
             theta[:] = bias[i]
-            add(theta, weights[i, 0], s, i)
+            _add(theta, weights[i, 0], s, i)
             for k in range(outer.shape[1]):
                 hidden[k] = float32(0)
-                add(hidden[k], weights[i, 1 + k], s, i)
+                _add(hidden[k], weights[i, 1 + k], s, i)
                 tanh(hidden[k])
-            add(theta, outer[i], hidden, outer.shape[1])
+            _add(theta, outer[i], hidden, outer.shape[1])
             fill(state, words)
             decide(words.view(np.uint32), theta, s[i], float32(2), float32(-1))
 
@@ -116,19 +116,19 @@ def _by_degree(state, words, hidden, direct, inner, inner_bias, outer, bias, end
         for i in range(len(bias)):
             theta = fields[tile, i]
             theta[:] = bias[i]
-            add(theta, direct[i], s, i)
-            add(theta, outer[i], hidden, done)
+            _add(theta, direct[i], s, i)
+            _add(theta, outer[i], hidden, done)
             fill(state, words)
             decide(words.view(np.uint32), theta, s[i], float32(2), float32(-1))
             for k in range(done, ends[i]):
                 hidden[k] = inner_bias[k]
-                add(hidden[k], inner[k], s, i + 1)
+                _add(hidden[k], inner[k], s, i + 1)
                 tanh(hidden[k])
             done = ends[i]
 
 
 @jit
-def add(total, weights, rows, n):
+def _add(total, weights, rows, n):
     """``total += weights[:n] @ rows[:n]``, four rows for each load and store of the total."""
     whole = n // 4 * 4
     for j in range(0, whole, 4):
@@ -140,9 +140,3 @@ def add(total, weights, rows, n):
     for j in range(whole, n):
         for lane in range(_SIDE):
             total[lane] += weights[j] * rows[j, lane]
-
-
-@jit
-def tanh(x):
-    for lane in range(_SIDE):
-        x[lane] = float32(1) - float32(2) / (float32(1) + exponential(float32(2) * x[lane]))

@@ -14,13 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import float32, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import float32
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .compiled import INDEX, LANES, VECTOR, aligned, eight, jit, place
+from .compiled import LANES, adder, aligned, jit, tanh
 from .fused import LANES as STREAMS
 from .fused import decide, fill, mix
 
@@ -124,43 +122,19 @@ def _blocks(weights: Tensor, inputs: int, outputs: int) -> Tensor:
     return pad(weights, missing).unflatten(0, (-1, _BLOCK)).permute(0, 3, 2, 1).flatten()
 
 
-def _adder(outputs: int):
-    """Adds to ``outputs`` rows of sums the products of n weights each with n rows of features."""
-
-    @intrinsic
-    def add(typing, sums, target, weights, first, features, source, n):  # noqa: ARG001
-        def generate(context, builder, signature, arguments):  # noqa: ARG001
-            sums, target, weights, first, features, source, n = arguments
-            places = [
-                [place(builder, sums, target, _SIDE * o + LANES * v) for v in range(_VECTORS)]
-                for o in range(outputs)
-            ]
-            totals = [[cgutils.alloca_once(builder, VECTOR) for _ in range(_VECTORS)] for _ in range(outputs)]
-            for row, kept in zip(places, totals, strict=True):
-                for pointer, total in zip(row, kept, strict=True):
-                    builder.store(builder.load(pointer, align=4), total)
-            data = builder.extract_value(weights, 4)
-            with cgutils.for_range(builder, n) as loop:
-                at = builder.add(source, builder.mul(loop.index, INDEX(_SIDE)))
-                x = [builder.load(place(builder, features, at, LANES * v), align=4) for v in range(_VECTORS)]
-                at = builder.add(first, builder.mul(loop.index, INDEX(outputs)))
-                for o in range(outputs):
-                    weight = builder.load(builder.gep(data, [builder.add(at, INDEX(o))]))
-                    for v in range(_VECTORS):
-                        term = builder.fmul(eight(builder, weight), x[v], flags=("contract",))
-                        total = builder.fadd(builder.load(totals[o][v]), term, flags=("contract",))
-                        builder.store(total, totals[o][v])
-            for row, kept in zip(places, totals, strict=True):
-                for pointer, total in zip(row, kept, strict=True):
-                    builder.store(builder.load(total), pointer, align=4)
-            return context.get_dummy_value()
-
-        return types.void(sums, target, weights, first, features, source, n), generate
-
-    return add
+_block, _one = adder(_BLOCK, _VECTORS), adder(1, _VECTORS)
 
 
-_add_block, _add_one = _adder(_BLOCK), _adder(1)
+@jit
+def _add_block(sums, target, weights, first, features, source, n):
+    """Adds to :data:`_BLOCK` rows of sums the products of n weights each with n rows of features."""
+    _block(sums, target, _SIDE, weights, first, 1, _BLOCK, features, source, _SIDE, n)
+
+
+@jit
+def _add_one(sums, target, weights, first, features, source, n):
+    """The same for one row."""
+    _one(sums, target, _SIDE, weights, first, 1, 1, features, source, _SIDE, n)
 
 
 @jit
@@ -211,12 +185,12 @@ def _draw(
                 start = starts[layer] + reach * (2 * reach + 1) * width * inputs
                 _left(total, width, weights, start, grids[layer], at, max(0, reach - column), reach, inputs)
                 if layer:
-                    _tanh(total)
+                    tanh(total)
                     _sum(total, grids[layer, here : here + size])
                 else:
                     if column:
                         _edge(total, side, column, first_column, row, reach + 1)
-                    _tanh(total)
+                    tanh(total)
             first, end = i * _SIDE, (i + 1) * _SIDE
             for lane in range(first, end):
                 theta[lane] = bias[i]
@@ -282,26 +256,6 @@ def _spread(numbers, rows):
         row = rows[k * _SIDE : (k + 1) * _SIDE]
         for lane in range(_SIDE):
             row[lane] = numbers[k % numbers.size]
-
-
-def _tanh_of(x):
-    """A ratio of polynomials of Eigen (its ``ptanh_float``); absolute error below 5e-7."""
-    for k in range(x.size):
-        z = min(max(x[k], float32(-7.9)), float32(7.9))
-        y = z * z
-        above = y * float32(-2.76076847742355e-16) + float32(2.00018790482477e-13)
-        above = above * y + float32(-8.60467152213735e-11)
-        above = above * y + float32(5.12229709037114e-08)
-        above = above * y + float32(1.48572235717979e-05)
-        above = above * y + float32(6.37261928875436e-04)
-        above = above * y + float32(4.89352455891786e-03)
-        below = y * float32(1.19825839466702e-06) + float32(1.18534705686654e-04)
-        below = below * y + float32(2.26843463243900e-03)
-        below = below * y + float32(4.89352518554385e-03)
-        x[k] = z * above / below
-
-
-_tanh = jit(_tanh_of, fastmath={"contract"})
 
 
 @jit

@@ -2,18 +2,22 @@
 
 Every site reads all slots and then writes its own spin into one of them (:mod:`physgen.models.frontier`). For
 float32 on a CPU; the model has the same in torch for the rest. Configurations lie in tiles, ``(T, N, 64)``.
+Products go by blocks of 6 outputs by 16 configurations, or 16 slots, that are summed in registers.
 """
 
 import numpy as np
 import torch
 from numba import float32
 from torch import Tensor
+from torch.nn.functional import pad
 
-from .ancestral import add, tanh
-from .compiled import exponential, jit, jit_reordered
+from .compiled import adder, aligned, exponential, jit, jit_reordered, tanh
 from .fused import LANES, decide, fill, mix
 
 SIDE = 64
+_STEP = 16  # slots are padded to a multiple of it where their gradient is summed
+
+_six_by_two, _one_by_eight, _one_by_two = adder(6, 2), adder(1, 8), adder(1, 2)
 
 
 def tiles(values: Tensor) -> Tensor:
@@ -23,8 +27,7 @@ def tiles(values: Tensor) -> Tensor:
         >>> tiles(torch.ones(65, 3)).shape
         torch.Size([2, 3, 64])
     """
-    missing = -len(values) % SIDE
-    padded = torch.cat([values, values.new_zeros(missing, values.shape[1])]) if missing else values
+    padded = pad(values, (0, 0, 0, -len(values) % SIDE))
     return padded.view(-1, SIDE, values.shape[1]).transpose(1, 2).contiguous()
 
 
@@ -35,7 +38,7 @@ def rows(tiled: Tensor, n: int) -> Tensor:
 
 def draw(
     weights: Tensor, outer: Tensor, bias: Tensor, slot: Tensor, n: int, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     r"""Draws from :math:`\theta_i = b_i + W_{i0} \cdot x_i + \sum_m v_{im} \tanh(W_{im} \cdot x_i)`.
 
     Arguments:
@@ -47,26 +50,28 @@ def draw(
         generator: Source of randomness; torch's global one if not given.
 
     Returns:
-        Spins ``(T, N, 64)``, fields ``(T, N, 64)`` and hidden units ``(T, N, w, 64)``.
+        Log-probabilities ``(T, 64)``, spins ``(T, N, 64)``, fields ``(T, N, 64)`` and hidden units
+        ``(T, N, w, 64)``.
     """
     spins = torch.empty(-(-n // SIDE), len(bias), SIDE)
     seeds = torch.empty(4, LANES, dtype=torch.int64).random_(generator=generator).numpy().view(np.uint64)
-    return spins, *_forward(spins, weights, outer, bias, slot, seeds)
+    return _forward(spins, weights, outer, bias, slot, seeds)
 
 
 def read(
     spins: Tensor, weights: Tensor, outer: Tensor, bias: Tensor, slot: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Fields and hidden units, as :func:`draw` gives them, of given spins ``(T, N, 64)``."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same for given spins ``(T, N, 64)``."""
     return _forward(spins, weights, outer, bias, slot, np.empty((0, LANES), np.uint64))
 
 
 def _forward(spins, weights, outer, bias, slot, seeds):
-    fields, units = torch.empty_like(spins), spins.new_empty(*spins.shape[:2], outer.shape[1], SIDE)
-    words, memory = np.empty(SIDE // 2, np.uint64), np.empty((weights.shape[-1], SIDE), np.float32)
-    arrays = weights, outer, bias, slot, spins, fields, units
-    _pass(seeds, words, memory, *(x.detach().contiguous().numpy() for x in arrays))
-    return fields, units
+    fields, units = torch.empty_like(spins), spins.new_empty(*spins.shape[:2], weights.shape[1], SIDE)
+    log_q = torch.empty(len(spins), SIDE, dtype=torch.float64)
+    scratch = np.empty(SIDE // 2, np.uint64), aligned(weights.shape[-1] * SIDE), aligned(SIDE)
+    arrays = weights.flatten(), outer, bias, slot, log_q, spins, fields, units
+    _pass(seeds, *scratch, *(x.detach().contiguous().numpy() for x in arrays))
+    return log_q.to(spins.dtype), spins, fields, units
 
 
 def gradient(
@@ -81,56 +86,73 @@ def gradient(
         n_slots: K.
     """
     n_sites, w = outer.shape
-    by_weights, by_outer = torch.zeros(n_sites, 1 + w, n_slots), torch.zeros(n_sites, w)
-    by_bias = torch.zeros(n_sites)
-    by_unit, memory = np.empty((1 + w, SIDE), np.float32), np.empty((SIDE, n_slots), np.float32)
-    arrays = signal, outer, slot, spins, fields, units, by_weights, by_outer, by_bias
-    _backward(by_unit, memory, *(x.detach().contiguous().numpy() for x in arrays))
-    return by_weights, by_outer, by_bias
+    across = -(-n_slots // _STEP) * _STEP
+    by_weights = torch.zeros(n_sites, 1 + w, across)
+    by_outer, by_bias = torch.zeros(n_sites, w), torch.zeros(n_sites)
+    scratch = aligned((1 + w) * SIDE), aligned(SIDE * across)
+    arrays = signal, outer, slot, spins, fields, units, by_weights.view(-1), by_outer, by_bias
+    _backward(*scratch, *(x.detach().contiguous().numpy() for x in arrays))
+    return by_weights[..., :n_slots], by_outer, by_bias
 
 
 @jit
-def _pass(state, words, memory, weights, outer, bias, slot, spins, fields, units):
+def _pass(state, words, memory, part, weights, outer, bias, slot, log_q, spins, fields, units):
     if len(state):
         mix(state)
-    n_slots, w = memory.shape[0], outer.shape[1]
+    n_slots, outputs = memory.size // SIDE, units.shape[2]
     for tile in range(len(spins)):
         memory[:] = float32(0)
+        log_q[tile] = 0.0
         for i in range(len(bias)):
-            theta, hidden, s = fields[tile, i], units[tile, i], spins[tile, i]
-            theta[:] = bias[i]
-            add(theta, weights[i, 0], memory, n_slots)
-            for m in range(w):
-                hidden[m] = float32(0)
-                add(hidden[m], weights[i, 1 + m], memory, n_slots)
-                tanh(hidden[m])
-            add(theta, outer[i], hidden, w)
+            theta, unit, s = fields[tile, i], units[tile, i].reshape(outputs * SIDE), spins[tile, i]
+            unit[:] = float32(0)
+            _multiply(unit, outputs, weights, i * outputs * n_slots, memory, n_slots)
+            tanh(unit[SIDE:])
+            _field(theta, bias[i], outer[i], unit)
             if len(state):
                 fill(state, words)
                 decide(words.view(np.uint32), theta, s, float32(2), float32(-1))
-            for lane in range(SIDE):
-                memory[slot[i], lane] = s[lane]
+            _log_sigmoid(part, theta, s)
+            _add(log_q[tile], part)
+            _copy(s, memory[slot[i] * SIDE : (slot[i] + 1) * SIDE])
 
 
 @jit
-def _backward(by_unit, memory, signal, outer, slot, spins, fields, units, by_weights, by_outer, by_bias):
-    n_slots, w = memory.shape[1], outer.shape[1]
+def _multiply(sums, outputs, weights, first, memory, n):
+    """``sums += weights @ memory``, ``(outputs, n)`` by ``(n, 64)``."""
+    whole = outputs // 6 * 6
+    for o in range(0, whole, 6):
+        for lane in range(0, SIDE, 16):
+            _six_by_two(sums, o * SIDE + lane, SIDE, weights, first + o * n, n, 1, memory, lane, SIDE, n)
+    for o in range(whole, outputs):
+        _one_by_eight(sums, o * SIDE, SIDE, weights, first + o * n, n, 1, memory, 0, SIDE, n)
+
+
+@jit
+def _field(theta, bias, outer, unit):
+    for lane in range(SIDE):
+        theta[lane] = bias + unit[lane]
+    for m in range(len(outer)):
+        row = unit[(1 + m) * SIDE : (2 + m) * SIDE]
+        for lane in range(SIDE):
+            theta[lane] += outer[m] * row[lane]
+
+
+@jit
+def _backward(signals, memory, signal, outer, slot, spins, fields, units, by_weights, by_outer, by_bias):
+    n_slots, outputs = memory.size // SIDE, units.shape[2]
     for tile in range(len(spins)):
         memory[:] = float32(0)
         for i in range(len(outer)):
-            hidden, s = units[tile, i], spins[tile, i]
-            _by_field(by_unit[0], signal[tile], s, fields[tile, i])
-            by_bias[i] += _sum(by_unit[0])
-            for m in range(w):
-                by_outer[i, m] += _dot(by_unit[0], hidden[m])
-                for lane in range(SIDE):
-                    by_unit[1 + m, lane] = (
-                        by_unit[0, lane] * outer[i, m] * (float32(1) - hidden[m, lane] * hidden[m, lane])
-                    )
-            for m in range(1 + w):
-                _add_lanes(by_weights[i, m], by_unit[m], memory, n_slots)
+            unit, s, theta = units[tile, i], spins[tile, i], fields[tile, i]
+            _by_field(signals, signal[tile], s, theta)
+            by_bias[i] += _sum(signals[:SIDE])
+            for m in range(1, outputs):
+                by_outer[i, m - 1] += _dot(signals[:SIDE], unit[m])
+                _by_unit(signals[m * SIDE : (m + 1) * SIDE], signals, outer[i, m - 1], unit[m])
+            _accumulate(by_weights, i * outputs * n_slots, outputs, signals, memory, n_slots)
             for lane in range(SIDE):
-                memory[lane, slot[i]] = s[lane]
+                memory[lane * n_slots + slot[i]] = s[lane]
 
 
 @jit
@@ -142,14 +164,51 @@ def _by_field(out, signal, spins, fields):
 
 
 @jit
-def _add_lanes(total, weights, memory, n_slots):
-    """``total += weights @ memory``, four lanes for each load and store of the total."""
-    for lane in range(0, SIDE, 4):
-        a, b, c, d = weights[lane], weights[lane + 1], weights[lane + 2], weights[lane + 3]
-        for k in range(n_slots):
-            total[k] += (a * memory[lane, k] + b * memory[lane + 1, k]) + (
-                c * memory[lane + 2, k] + d * memory[lane + 3, k]
-            )
+def _by_unit(out, by_field, outer, unit):
+    for lane in range(SIDE):
+        out[lane] = by_field[lane] * outer * (float32(1) - unit[lane] * unit[lane])
+
+
+@jit
+def _accumulate(sums, first, outputs, signals, memory, n):
+    """``sums += signals @ memory``, ``(outputs, 64)`` by ``(64, n)``."""
+    whole = outputs // 6 * 6
+    for o in range(0, whole, 6):
+        for k in range(0, n, 16):
+            _six_by_two(sums, first + o * n + k, n, signals, o * SIDE, SIDE, 1, memory, k, n, SIDE)
+    for o in range(whole, outputs):
+        for k in range(0, n, 16):
+            _one_by_two(sums, first + o * n + k, n, signals, o * SIDE, SIDE, 1, memory, k, n, SIDE)
+
+
+def _log_sigmoid_of(out, theta, spins):
+    """Of 2 theta s, to 2e-7: min(x, 0) - log(1 + e), e = exp(-abs(x)), by the series of artanh(e / (2 + e))."""
+    for lane in range(SIDE):
+        x = float32(2) * theta[lane] * spins[lane]
+        e = exponential(-abs(x))
+        z = e / (float32(2) + e)
+        y = z * z
+        series = float32(1 / 13) * y + float32(1 / 11)
+        series = series * y + float32(1 / 9)
+        series = series * y + float32(1 / 7)
+        series = series * y + float32(1 / 5)
+        series = series * y + float32(1 / 3)
+        out[lane] = min(x, float32(0)) - float32(2) * (series * y + float32(1)) * z
+
+
+_log_sigmoid = jit(_log_sigmoid_of, fastmath={"contract"})
+
+
+@jit
+def _add(total, more):
+    for lane in range(SIDE):
+        total[lane] += more[lane]
+
+
+@jit
+def _copy(source, target):
+    for lane in range(SIDE):
+        target[lane] = source[lane]
 
 
 @jit_reordered

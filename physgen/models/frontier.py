@@ -46,7 +46,7 @@ class Frontier(Autoregressive):
     def __init__(
         self,
         shape: tuple[int, ...],
-        hidden: int = 4,
+        hidden: int = 5,
         symmetric: bool = True,
         bonds: Sequence[Sequence[int]] | None = None,
     ):
@@ -87,14 +87,14 @@ class Frontier(Autoregressive):
             return super().log_prob(values)
         spins = frontier.tiles(self.alphabet.check(values, self.shape).reshape(-1, self.n_sites))
         n = values[..., 0].numel()
-        return self._log_prob(spins, *frontier.read(spins, *self._arguments()))[:n].reshape(values.shape[:-1])
+        return self._log_prob(frontier.read(spins, *self._arguments()))[:n].reshape(values.shape[:-1])
 
     @torch.no_grad()
     def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Independent draws and their fields, ``(n, N)`` each."""
         if not self.compiled:
             return super().draw(n, generator)
-        spins, fields, _ = frontier.draw(*self._arguments(), n, generator)
+        _, spins, fields, _ = frontier.draw(*self._arguments(), n, generator)
         return frontier.rows(spins, n), frontier.rows(fields, n)
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ class Frontier(Autoregressive):
         if not self.compiled:
             return super().sample_and_log_prob(n, generator)
         drawn = frontier.draw(*self._arguments(), n, generator)
-        return frontier.rows(drawn[0], n), self._log_prob(*drawn)[:n]
+        return frontier.rows(drawn[1], n), self._log_prob(drawn)[:n]
 
     @torch.no_grad()
     def start_from(self, couplings: Tensor) -> None:
@@ -119,8 +119,8 @@ class Frontier(Autoregressive):
         bias = self.outer.new_zeros(self.n_sites) if bias is None else bias.squeeze(-1)
         return self.weight, self.outer, bias, self.slot
 
-    def _log_prob(self, spins: Tensor, fields: Tensor, units: Tensor) -> Tensor:
-        return _LogProb.apply(spins, fields, units, *self._arguments())
+    def _log_prob(self, known: tuple[Tensor, ...]) -> Tensor:
+        return _LogProb.apply(*known, *self._arguments())
 
 
 def torus(shape: tuple[int, ...]) -> list[list[int]]:
@@ -162,20 +162,20 @@ def memory(n_sites: int, bonds: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor
 
 
 class _LogProb(Function):
+    """What a pass has computed, as a function of the weights; of spins it is none."""
+
     @staticmethod
-    def forward(ctx, spins, fields, units, weight, outer, bias, slot):  # noqa: ARG004
+    def forward(ctx, log_q, spins, fields, units, weight, outer, bias, slot):  # noqa: ARG004
         ctx.save_for_backward(spins, fields, units, outer, slot)
         ctx.n_slots = weight.shape[-1]
-        aligned = (2 * fields).mul_(spins)
-        rest = aligned.abs().neg_().exp_().log1p_()  # of log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
-        return aligned.clamp_max(0).sub_(rest).sum(1).flatten()
+        return log_q.flatten()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, signal):
-        spins, fields, units, outer, slot = ctx.saved_tensors
-        tiled = signal.view(len(spins), -1)
-        return None, None, None, *frontier.gradient(tiled, spins, fields, units, outer, slot, ctx.n_slots), None
+        spins, *known = ctx.saved_tensors
+        by = frontier.gradient(signal.view(len(spins), -1), spins, *known, ctx.n_slots)
+        return None, None, None, None, *by, None
 
 
 build = Frontier
