@@ -1,4 +1,5 @@
-"""Compiled passes through networks that read a few slots of memory, site after site; 64 configurations at once.
+"""Compiled passes through networks that read a few slots of memory, site after site; 64 configurations
+side by side.
 
 Every site reads all slots and then writes its own spin into one of them (:mod:`physgen.models.frontier`). For
 float32 on a CPU; the model has the same in torch for the rest. Configurations lie in tiles, ``(T, N, 64)``.
@@ -182,7 +183,7 @@ def _accumulate(sums, first, outputs, signals, memory, n):
 
 
 def _log_sigmoid_of(out, theta, spins):
-    """Of 2 theta s, to 2e-7: min(x, 0) - log(1 + e), e = exp(-abs(x)), by the series of artanh(e / (2 + e))."""
+    """Of x = 2 theta s, to 2e-7: min(x, 0) - log(1 + e), e = exp(-abs(x)), by a series of artanh."""
     for lane in range(SIDE):
         x = float32(2) * theta[lane] * spins[lane]
         e = exponential(-abs(x))

@@ -1,4 +1,4 @@
-r"""Autoregressive network whose sites read the frontier alone: those spins that the rest of the law depends on.
+r"""Network whose sites read the frontier alone: those earlier spins that the rest of the law depends on.
 
 With bonds between neighbours, :math:`p(s_i \mid s_{<i})` depends only on those earlier sites that have a bond
 to i or to a later site: of an L by L torus in raster order, the last L sites and the first row. So all spins

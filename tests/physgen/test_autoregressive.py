@@ -102,9 +102,9 @@ def test_without_the_direct_term(name):
     assert logits.std(0).max() > 0.1  # the network is there
 
 
-def test_all_autoregressive_models_take_symbols_but_the_odd_one():
+def test_all_autoregressive_models_take_symbols_but_those_of_spins():
     densities = [name for name in models.names() if isinstance(models.build(name, (4, 4)), Autoregressive)]
-    assert set(densities) - set(MODELS) <= {"odd"}
+    assert set(densities) - set(MODELS) <= {"odd", "frontier"}
 
 
 def test_wrong_values_are_refused_in_a_sentence():
