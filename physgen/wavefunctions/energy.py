@@ -24,6 +24,8 @@ FLOOR = 1e-3  # of the variance of a derivative; those of machines are of order 
 
 
 class Hamiltonian(Protocol):
+    @property
+    def unit(self) -> float: ...
     def local_energy(self, psi: Any, x: Tensor) -> Tensor: ...
 
 
@@ -69,13 +71,17 @@ def moments(
     return Moments(energy, variance, rows, root * (held - w @ held))
 
 
-def natural_direction(found: Moments, shift: float = 1e-2, longest: float | None = None) -> Tensor:
+def natural_direction(
+    found: Moments, shift: float = 1e-2, longest: float | None = None, unit: float = 1.0
+) -> Tensor:
     r""":math:`S^{-1} \partial E / 2`, regularised; ``(parameters,)``.
 
     Every parameter is measured in units of its own :math:`\sqrt{S_{kk}}`, so that S becomes a matrix of
     correlations, to which ``shift`` is added on the diagonal: directions that noise can imitate hardly move.
     A part ``shift`` of the mean :math:`S_{kk}` and a floor are added to each before: a saturated hidden unit,
-    on which psi depends almost nowhere, would otherwise be sent to infinity.
+    on which psi depends almost nowhere, would otherwise be sent to infinity. All three shrink with the
+    standard deviation of the local energy, once below a unit, as does the noise that they are there for:
+    near an exact trial function what is left to learn lies in directions that a fixed shift would hold.
 
     Arguments:
         found: Of walkers.
@@ -83,9 +89,16 @@ def natural_direction(found: Moments, shift: float = 1e-2, longest: float | None
         longest: Largest length :math:`\sqrt{\delta^T S \delta}`; longer directions are shortened to it. Times
             the rate it is the angle between psi before and after, so it keeps the walkers of the one typical
             of the other.
+        unit: Of energy.
+
+    References:
+        | A method for the solution of certain non-linear problems in least squares (Levenberg, 1944); damping
+          that follows the residual: Yamashita and Fukushima (2001)
     """
+    noise = (found.variance.sqrt() / unit).clamp(1e-9, 1.0)
+    shift, floor = shift * noise, FLOOR * noise
     spread = found.rows.square().sum(0)
-    width = (spread + shift * spread.mean() + FLOOR).sqrt()
+    width = (spread + shift * spread.mean() + floor).sqrt()
     rows = found.rows / width
     S = rows.T @ rows
     S.diagonal().add_(shift)
@@ -153,7 +166,7 @@ class EnergyLoss:
         if not found.forces.isfinite().all():  # the step refuses it, in words
             return found.rows.new_full((found.rows.shape[1],), torch.nan)
         if self.natural:
-            return natural_direction(found, self.shift, self.longest)
+            return natural_direction(found, self.shift, self.longest, self.hamiltonian.unit)
         return 2 * found.rows.T @ found.forces
 
     def _surrogate(self, direction: Tensor, found: Moments) -> tuple[Tensor, dict[str, Tensor]]:
