@@ -153,11 +153,21 @@ def build(name: str, size: int | tuple[int, ...], pbc: bool | tuple[bool, ...] =
     if name not in REGISTRY:
         raise ValueError(f"unknown lattice {name!r}; choose one of {', '.join(sorted(REGISTRY))}")
     sides = (size,) if isinstance(size, int) else tuple(size)
+    if not _takes(name, sides):
+        fit = [other for other in sorted(REGISTRY) if _takes(other, sides)]
+        raise ValueError(
+            f"the lattice {name!r} does not take {len(sides)} side(s), as in {sides}; "
+            + (f"those that do: {', '.join(fit)}" if fit else "no lattice does")
+        )
+    return REGISTRY[name](*sides, pbc=pbc)
+
+
+def _takes(name: str, sides: tuple[int, ...]) -> bool:
     try:
         inspect.signature(REGISTRY[name]).bind(*sides)
     except TypeError:
-        raise ValueError(f"the lattice {name!r} does not take {len(sides)} side(s): {sides}") from None
-    return REGISTRY[name](*sides, pbc=pbc)
+        return False
+    return True
 
 
 @lattice
