@@ -32,13 +32,11 @@ from scipy.optimize import minimize
 from scipy.stats import t as student
 
 from .learning import maximum_likelihood
+from .logistic import joint_curvature, newton, site_curvature
 from .models.boltzmann import Boltzmann
 from .pairwise import spelled
 
 FEWEST_GROUPS, MOST_GROUPS = 64, 128  # of configurations, for error bars
-CURVATURE_ROWS = 4000, 40  # configurations for the curvature: at least, and for each spin
-MOST_STEPS, LONGEST_STEP, TOLERANCE = 60, 1.0, 1e-6  # of Newton's method, in couplings
-RENEWED = 0.03  # after a longer step the curvature is computed again
 MAX_REFITTED = 6000  # parameters whose curvature matrix is inverted as a whole
 
 
@@ -136,7 +134,7 @@ def pseudo_likelihood(
     name = f"pseudo-likelihood, {kept.sum()} of {len(kept)} pairs"
     if kept.sum() + N > MAX_REFITTED:
         return replace(found, J=np.where(support, found.J, 0.0), method=name)
-    J, h, shifts = _newton(groups, lambda *at: _joint_curvature(*at, support), found.J * support, found.h)
+    J, h, shifts = newton(groups, lambda *at: joint_curvature(*at, support), found.J * support, found.h)
     error = _spread(shifts)
     return Couplings(J, h, np.where(support, error[:, :N], found.J_error), error[:, N], name)
 
@@ -215,103 +213,11 @@ def _groups(x: np.ndarray) -> list[np.ndarray]:
 def _regressions(groups: list[np.ndarray]) -> Couplings:
     """One regression per spin on all others; the two estimates of a coupling averaged."""
     N = groups[0].shape[1]
-    J, h, shifts = _newton(groups, _site_curvature, np.zeros((N, N)), np.zeros(N))
+    J, h, shifts = newton(groups, site_curvature, np.zeros((N, N)), np.zeros(N))
     J_error = _spread((shifts[:, :N] + shifts[:, :N].swapaxes(0, 1)) / 2)
     return Couplings(
         (J + J.T) / 2, h, J_error, _spread(shifts[:, N]), f"pseudo-likelihood, {N * (N - 1) // 2} pairs"
     )
-
-
-Solver = Callable[
-    [np.ndarray], np.ndarray
-]  # from slopes to steps, both (N, N + 1, G): couplings, then the field
-
-
-def _newton(
-    groups: list[np.ndarray], curvature: Callable[..., Solver], J: np.ndarray, h: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Couplings and fields where the slope is zero, and what each group adds to them, ``(N, N + 1, G)``.
-
-    The curvature, from some of the configurations, is kept once steps are small: the slope alone is what
-        counts.
-    """
-    N, rows = len(h), _curvature_rows(np.concatenate(groups))
-    length = np.inf
-    try:
-        solve = curvature(J, h, rows)
-        for _ in range(MOST_STEPS):
-            scores = _scores(J, h, groups)
-            step = solve(scores.sum(-1, keepdims=True))[..., 0]
-            step /= max(1.0, np.abs(step).max() / LONGEST_STEP)
-            before, length = length, np.abs(step).max()
-            if length < TOLERANCE:
-                return J, h, curvature(J, h, rows)(scores)
-            J, h = J + step[:, :N], h + step[:, N]
-            if length > RENEWED or length > before / 2:
-                solve = curvature(J, h, rows)
-    except np.linalg.LinAlgError:  # the curvature is singular: no maximum, or one that is no point
-        pass
-    raise FloatingPointError(
-        f"the pseudo-likelihood has no finite maximum, or {MOST_STEPS} Newton steps do not reach it: "
-        "take more configurations, or ones at a higher temperature"
-    )
-
-
-def _scores(J: np.ndarray, h: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
-    """Slopes of the mean log-pseudo-likelihood, each group's share of them, ``(N, N + 1, G)``."""
-    n, found = sum(len(group) for group in groups), []
-    for group in groups:
-        s = torch.from_numpy(group).double()
-        r = s - torch.addmm(torch.from_numpy(h), s, torch.from_numpy(J).T).tanh_()
-        found.append(torch.cat([r.T @ s, r.sum(0).unsqueeze(-1)], dim=1) / n)
-    scores = torch.stack(found, dim=-1).numpy()
-    scores[np.arange(len(h)), np.arange(len(h))] = 0.0
-    return scores
-
-
-def _curvature_rows(S: np.ndarray) -> np.ndarray:
-    """Some configurations, evenly spaced, with a column of ones for the field."""
-    least, each = CURVATURE_ROWS
-    rows = S[:: max(1, len(S) // max(least, each * S.shape[1]))]
-    return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
-
-
-def _site_curvature(J: np.ndarray, h: np.ndarray, rows: np.ndarray) -> Solver:
-    """Every spin's regression by itself."""
-    N = len(h)
-    weight = 1 - np.tanh(rows[:, :N] @ J.T + h) ** 2
-    inverse = np.zeros((N, N + 1, N + 1))
-    for i in range(N):
-        others = np.flatnonzero(np.arange(N + 1) != i)
-        whole = (weight[:, i, None] * rows).T @ rows / len(rows)
-        inverse[np.ix_([i], others, others)] = np.linalg.inv(whole[np.ix_(others, others)])
-    return lambda slopes: inverse @ slopes
-
-
-def _joint_curvature(J: np.ndarray, h: np.ndarray, rows: np.ndarray, support: np.ndarray) -> Solver:
-    """All spins together; couplings outside the ``(N, N)`` support are zero, the others symmetric."""
-    N, pairs = len(h), np.triu(support)
-    count = int(pairs.sum())
-    number = np.full((N, N + 1), -1)
-    number[:, :N][pairs] = np.arange(count)
-    number[:, :N] = np.maximum(number[:, :N], number[:, :N].T)
-    number[:, N] = count + np.arange(N)
-    weight = 1 - np.tanh(rows[:, :N] @ J.T + h) ** 2
-    total = np.zeros((count + N, count + N))
-    for i in range(N):
-        own = np.flatnonzero(number[i] >= 0)
-        x = rows[:, own]
-        total[np.ix_(number[i, own], number[i, own])] += (weight[:, i, None] * x).T @ x / len(x)
-    inside = number >= 0
-
-    def solve(slopes: np.ndarray) -> np.ndarray:
-        summed = np.zeros((count + N, slopes.shape[-1]))
-        np.add.at(summed, number[inside], slopes[inside])
-        steps = np.zeros_like(slopes)
-        steps[inside] = np.linalg.solve(total, summed)[number[inside]]
-        return steps
-
-    return solve
 
 
 def _penalised(S: np.ndarray, l1: float) -> Couplings:
