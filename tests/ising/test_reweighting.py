@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from ising import Ising, Run, exact, lattices, reweighting, simulate, stats
+from ising import Ising, Run, exact, free_energies, lattices, reweighting, simulate, stats
 from ising.reweighting import Multihistogram, PoorOverlap, estimates
 from ising.stats import Estimate
 
@@ -209,7 +209,9 @@ def test_runs_that_share_nothing_are_refused():
         Multihistogram([drawn(16, 0.1, rng), drawn(16, 1.0, rng)])
     counts, n = np.array([[50.0, 50.0]]), np.array([[60.0, 40.0]])
     with pytest.raises(ValueError, match="add runs between"):
-        reweighting.newton(np.array([0.0, 9.0]), np.array([-500.0, 500.0]), counts, n, np.array([[0.0, 0.0]]))
+        free_energies.joined(
+            np.array([0.0, 9.0]), np.array([-500.0, 500.0]), counts, n, np.array([[0.0, 0.0]])
+        )
 
 
 def test_wrong_arguments_are_refused(wolff):
