@@ -71,6 +71,7 @@ class Collapse:
 
     @property
     def parameters(self) -> np.ndarray:
+        r""":math:`(T_c, 1/\nu, \kappa)` of the minimum, ``(3,)``."""
         return np.array([self.critical_temperature.mean, self.inverse_nu.mean, self.kappa.mean])
 
 

@@ -177,6 +177,7 @@ def _laps(
 
 
 def warn_if_unsettled(found: Pilot, beta: float | str) -> None:
+    """Warns with :class:`NotEquilibrated`, naming beta, where the pilot never came to equilibrium."""
     if not found.settled:
         warnings.warn(
             f"no equilibrium at beta = {beta} after {found.sweeps} sweeps (tau_int about {found.tau:.0f}, "

@@ -39,6 +39,7 @@ class Lattice:
 
     @property
     def n_sites(self) -> int:
+        """Number of sites N."""
         return math.prod(self.shape)
 
     @cached_property
@@ -131,6 +132,7 @@ class Lattice:
         return torch.equal(keys(image[self.edges]), keys(self.edges))
 
     def to(self, device: torch.device | str) -> "Lattice":
+        """The same lattice with its bonds on another device."""
         return replace(self, edges=self.edges.to(device))
 
 

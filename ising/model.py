@@ -90,6 +90,7 @@ class Ising:
         return (self.neighbour_couplings * spins[..., sites]).sum(-1) + self.site_fields
 
     def to(self, device: torch.device | str) -> "Ising":
+        """The same Hamiltonian with all its tensors on another device."""
         moved = {key: v.to(device) for key in ("J", "h") if isinstance(v := getattr(self, key), Tensor)}
         return replace(self, lattice=self.lattice.to(device), **moved)
 

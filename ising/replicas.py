@@ -46,6 +46,7 @@ class Clusters:
             self.move()
 
     def move(self) -> None:
+        """One round of cluster moves of all pairs at equal temperature, on bits where there are any."""
         first, second = np.split(chains(self._exchanges).ravel(), 2)
         state = self._sampler.state()
         if "spins" in state:
@@ -86,6 +87,7 @@ class Block:
         return {"sampler": self.sampler, "exchanges": self.exchanges} | clusters
 
     def sweep(self, n: int) -> None:
+        """Sweeps and exchanges n times, and moves clusters whenever they are due."""
         while self.clusters is not None and n >= self.clusters.due:
             due = self.clusters.due
             self._sweep(due)
@@ -109,6 +111,7 @@ class Block:
         return x[chains(self.exchanges).T]
 
     def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As :meth:`Replicas.sample`, of the ladders of this block."""
         energy, magnetisation = self.sampler.measure()
         spins, energy, magnetisation = (
             self.by_temperature(x) for x in (self.sampler.spins(), energy, magnetisation)
@@ -167,20 +170,24 @@ class Replicas:
             self.blocks.append(Block(sampler, exchanges, clusters))
 
     def restart_counts(self) -> None:
+        """Forgets the exchanges and round trips so far, as after the burn-in."""
         for block in self.blocks:
             block.exchanges.restart_counts()
 
     @property
     def exchange_rates(self) -> np.ndarray:
+        """Accepted share of the exchanges proposed between neighbours, ``(temperatures - 1,)``."""
         accepted, proposed = sum(block.exchanges.swaps for block in self.blocks)
         return accepted / np.maximum(proposed, 1)
 
     @property
     def round_trips(self) -> int:
+        """Of all replicas, from the first temperature to the last and back."""
         return sum(block.exchanges.trips for block in self.blocks)
 
     @property
     def kernel(self) -> str:
+        """Name of the kernel that sweeps."""
         return self.blocks[0].sampler.name
 
     def sweep(self, n: int) -> None:
@@ -219,6 +226,7 @@ class Replicas:
         return np.concatenate(parts, axis=1)
 
     def state(self) -> dict[str, np.ndarray]:
+        """Everything that :meth:`load` needs to go on with the same bits."""
         return {
             f"{k}/{part}/{name}": array
             for k, block in enumerate(self.blocks)
@@ -227,6 +235,7 @@ class Replicas:
         }
 
     def load(self, state: dict[str, np.ndarray]) -> None:
+        """Takes over what :meth:`state` gave; raises ``ValueError`` where the arrays do not fit."""
         old, new = ({name: x.shape for name, x in arrays.items()} for arrays in (state, self.state()))
         if old != new:
             raise ValueError("cannot resume: the ladder was made with other arguments; repeat those")

@@ -74,6 +74,7 @@ class Run:
 
     @property
     def chains(self) -> int:
+        """Number of chains."""
         return self.bits.shape[0]
 
     @property
@@ -83,10 +84,12 @@ class Run:
 
     @property
     def n_sites(self) -> int:
+        """Number of sites N."""
         return math.prod(self.shape)
 
     @property
     def series(self) -> Series:
+        """Energies and magnetisations as the estimators of :mod:`ising.observables` take them."""
         return Series(self.energies, self.magnetisations, self.n_sites, self.beta)
 
     def observables(self) -> dict[str, Estimate]:

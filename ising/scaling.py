@@ -73,6 +73,7 @@ class Fit:
         return float(chi_squared.sf(self.chi2, self.dof)) if self.dof else 1.0
 
     def parameter(self, k: int) -> Estimate:
+        """Coefficient k of the fit, with the error of the replicas."""
         return reweighting.estimates(self.replicas[:, k])
 
 

@@ -210,6 +210,7 @@ def check_counts(**counts: int | None) -> None:
 
 
 def check_start(start: str) -> None:
+    """Refuses what is no start of a chain."""
     if start not in ("random", "ordered"):
         raise ValueError(
             f"start must be 'random' (infinite temperature) or 'ordered' (all up), got {start!r}"
@@ -217,6 +218,7 @@ def check_start(start: str) -> None:
 
 
 def check_device(device: str) -> None:
+    """Refuses what torch cannot run on here."""
     kind = str(device).split(":")[0]
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
         raise ValueError(f"device must be 'cpu', or 'cuda' where torch finds a GPU, got {str(device)!r}")

@@ -60,6 +60,7 @@ class Task:
 
     @property
     def journal(self) -> Journal:
+        """The segments on their way into the file of the task."""
         return Journal(self.path)
 
     @property

@@ -234,14 +234,17 @@ class Walk:
 
     @property
     def rounds(self) -> int:
+        """Rounds made in this stage."""
         return int(self.state["rounds"][0])
 
     @property
     def increment(self) -> float:
+        """Largest ln f of all walkers, nats."""
         return float(self.state["ln_f"].max())
 
     @property
     def n_levels(self) -> int:
+        """Levels that any walker has seen."""
         return int(self.state["seen"].any(0)[self.grid.bin_of].sum())
 
     def enter(self, name: str) -> None:
@@ -291,6 +294,15 @@ class Walk:
         return bool((self.state["seen"].all(0) == self.state["seen"].any(0)).all() and rounds > 2 * found)
 
     def result(self) -> DensityOfStates:
+        r"""The measured ln g, of all walkers and of all but one, as the jackknife takes them.
+
+        .. math:: \ln g(E) = \ln \bar g(E) + \ln V(E) + c, \qquad \sum_E g(E) = 2^N ,
+
+        V the visits that a walk with weights :math:`1 / \bar g` has paid to E; levels of one bin share its g.
+
+        Raises:
+            ValueError: If a level was measured by one walker at most.
+        """
         seen, visits = self.state["seen"][0], self.state["visits"]
         visits = visits.sum(0) - np.vstack([0 * visits[:1], visits])  # of all walkers, then of all but one
         if (visits[:, seen] == 0).any():

@@ -30,6 +30,7 @@ class Spins:
     inputs = outputs = 1
 
     def check(self, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The values as they are, if they are ±1 and ``(*, N)``; otherwise raises ``ValueError``."""
         return check_spins(values, shape)
 
     def read(self, values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -66,6 +67,7 @@ class Symbols:
         self.inputs, self.outputs = (1 if levels else q), q
 
     def check(self, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """As int64, if they are integers 0 to q - 1 and ``(*, N)``; otherwise raises ``ValueError``."""
         n_sites = math.prod(shape)
         if values.shape[-1:] != (n_sites,):
             raise ValueError(
@@ -80,11 +82,13 @@ class Symbols:
         return values.long()
 
     def read(self, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """``(*, N)`` to ``(*, N, inputs)``: levels from -1 to 1, or one-hot."""
         if self.levels:
             return (values.to(dtype) * (2 / (self.q - 1)) - 1).unsqueeze(-1)
         return one_hot(values, self.q).to(dtype)
 
     def log_prob(self, values: Tensor, given: Tensor) -> Tensor:
+        """``(*, N)`` values and the logits given for each, ``(*, N, q)``, to ``(*,)`` nats."""
         return given.log_softmax(-1).gather(-1, values.unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def conditionals(self, given: Tensor) -> Tensor:
@@ -92,6 +96,7 @@ class Symbols:
         return given.softmax(-1)
 
     def draw(self, given: Tensor, generator: torch.Generator | None) -> Tensor:
+        """One value per site: logits ``(*, q)`` to ``(*,)``."""
         weights = given.double().softmax(-1).reshape(-1, self.q)
         return torch.multinomial(weights, 1, generator=generator).reshape(given.shape[:-1])
 

@@ -28,6 +28,7 @@ class ErrorRate:
 
     @property
     def rate(self) -> float:
+        """Share of the rows that were told wrong."""
         return self.wrong / self.n
 
     def interval(self, z: float = 1.0) -> tuple[float, float]:

@@ -107,6 +107,7 @@ class Comparison:
 
     @property
     def temperature(self) -> float:
+        """1 / beta, units of J."""
         return 1 / self.beta if self.beta else math.inf
 
     @property
@@ -154,6 +155,7 @@ class Group:
 
     @property
     def first(self) -> Comparison:
+        """Any of them, for what they have in common."""
         return next(iter(self.rows.values()))
 
     @property

@@ -197,10 +197,12 @@ class Given:
         self.net, self.condition, self._call = net, condition, _Call(net.model)
 
     def log_prob(self, values: Tensor) -> Tensor:
+        """Normalised: ``(*, N)`` values to ``(*,)`` nats."""
         return self._of_model("log_prob", values)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Independent draws, ``(n, N)``."""
         return self._of_model("sample", n, generator)
 
     def sample_and_log_prob(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ class Digits:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> "Digits":
+        """Those rows, in that order."""
         return Digits(self.images[rows], self.labels[rows])
 
 

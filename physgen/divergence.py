@@ -48,6 +48,7 @@ class Divergence:
 
     @property
     def unit(self) -> str:
+        """Of the estimate: per site for configurations, in total for one number drawn from them."""
         return "nats per site" if self.of == "configurations" else "nats"
 
     def __str__(self) -> str:

@@ -59,6 +59,7 @@ class MaskedLinear(nn.Linear):
         self.register_buffer("mask", mask.float(), persistent=False)
 
     def masked(self) -> Tensor:
+        """The weights, zero where the mask is."""
         return self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:

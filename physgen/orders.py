@@ -126,6 +126,7 @@ class Ordered(nn.Module):
         self.register_buffer("place", torch.argsort(self.order), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
+        """What the model gives at every site, ``(*, N)`` or ``(*, N, q)``, row-major."""
         return self._back(self.model(values[..., self.order]), values.ndim)
 
     def conditionals(self, values: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ class PairwiseSpins:
 
     @property
     def n_units(self) -> int:
+        """Number of spins M."""
         return len(self.field)
 
     def free_energy(self, spins: Tensor) -> Tensor:

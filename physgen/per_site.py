@@ -25,6 +25,7 @@ class PerSite(Autoregressive):
 
     @property
     def weights(self) -> "Weights":
+        """The matrices of the formula above."""
         raise NotImplementedError
 
     def log_prob(self, values: Tensor) -> Tensor:

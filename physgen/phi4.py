@@ -38,6 +38,7 @@ class Phi4:
 
     @property
     def axes(self) -> range:
+        """The axes of a field ``(n, *shape)`` that are directions of the lattice."""
         return range(1, len(self.shape) + 1)
 
     def action(self, field: Tensor) -> Tensor:

@@ -20,11 +20,15 @@ from .train import Metrics
 
 
 class Density(Protocol):
+    """What is normalised and can be drawn from."""
+
     def log_prob(self, spins: Tensor) -> Tensor: ...
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor: ...
 
 
 class Learner(Protocol):
+    """A density that learns from its own draws."""
+
     def sample_and_log_prob(
         self, n: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]: ...

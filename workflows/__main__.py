@@ -41,6 +41,7 @@ def exactly(kind: Any, tokens: Sequence[Token]) -> Any:
 
 
 def build_app() -> App:
+    """One command for every file of this folder; none is imported before it is called."""
     app = App(
         name="physgen",
         help=SUMMARY,

@@ -5,6 +5,8 @@ import warnings
 
 
 def show_warnings_as_lines() -> None:
+    """Each warning becomes one line on stderr, without the place in the code."""
+
     def show(message: Warning | str, *_: object, **__: object) -> None:
         sys.stderr.write(f"warning: {message}\n")
 

@@ -44,6 +44,7 @@ class Head:
 
     @property
     def n_sites(self) -> int:
+        """Number of sites N."""
         return math.prod(self.shape)
 
 
@@ -65,13 +66,16 @@ class Entry:
 
     @property
     def chains(self) -> int:
+        """Number of chains."""
         return self.energy.shape[0]
 
     @property
     def samples(self) -> int:
+        """Samples per chain."""
         return self.energy.shape[1]
 
     def datasets(self) -> tuple[h5py.Dataset, h5py.Dataset, h5py.Dataset]:
+        """Bits, energies and magnetisations."""
         return self.spins, self.energy, self.magnetisation
 
 

@@ -88,6 +88,7 @@ class DiskFile(io.RawIOBase):
         return count
 
     def write(self, data: bytes | memoryview) -> int:
+        """Claims to have written all bytes, also where :attr:`error` says otherwise."""
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view) and self.error is None:
@@ -99,6 +100,7 @@ class DiskFile(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
+        """Cuts or extends to ``size`` bytes; a failure is kept in :attr:`error`."""
         size = self.position if size is None else size
         if self.error is None:
             try:

@@ -49,6 +49,7 @@ class BothDiagonals(States):
         return self.left(x) + pad(right, (0, 0, 0, 0, 1, 0))
 
     def cached(self, x: Tensor) -> At:
+        """States from the right, of a whole row, are found when the row below begins."""
         columns = x.shape[2]
         left, right, passed = self.left.cached(x), self.right.cached(x), torch.zeros_like(x[:, 0])
 

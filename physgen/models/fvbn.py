@@ -41,6 +41,7 @@ class FVBN(PerSite):
         return x.new_zeros(())
 
     def cached(self, x: Tensor) -> Next:
+        """Nothing beyond the direct term."""
         return lambda _: x.new_zeros(())
 
     @property

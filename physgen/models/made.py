@@ -69,6 +69,7 @@ class MADE(Autoregressive):
         return self.outer(hidden).unflatten(-1, (-1, self.alphabet.outputs))
 
     def cached(self, x: Tensor) -> Next:
+        """Units are computed once, those of a degree when its last site is known: one pass in all."""
         outer, inner = self.outer.masked(), [(layer.masked(), layer.bias) for layer in self.inner]
         outputs, inputs, ends = self.alphabet.outputs, self.alphabet.inputs, [0, *self.ends.tolist()]
         units = [x.new_empty(len(x), len(weight)) for weight, _ in inner]

@@ -56,6 +56,7 @@ class NADE(Autoregressive):
         return torch.stack([add(i) for i in range(self.n_sites)], 1)
 
     def cached(self, x: Tensor) -> Next:
+        """The sum a runs along: O(H) operations for a site."""
         inner, outer = self.inner.unbind(), self.outer.unbind()
         a = x.new_zeros(len(x), self.inner.shape[-1])
         a = a if self.bias is None else a + self.bias

@@ -46,6 +46,7 @@ class Odd(PerSite):
         return (units * self.outer).sum(-1, keepdim=True)
 
     def cached(self, x: Tensor) -> Next:
+        """The units of site i alone: w products of length i."""
         return lambda i: (torch.tanh(x[:, :i, 0] @ self.inner[i, :, :i].T) @ self.outer[i])[:, None]
 
     @property

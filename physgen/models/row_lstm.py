@@ -58,6 +58,7 @@ class Rows(States):
         return self.above(torch.cat([h.roll(1, 1), h, h.roll(-1, 1)], -1))
 
     def cached(self, x: Tensor) -> At:
+        """A row of states is begun with its first site, as soon as the row above is known."""
         h, cell, over = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0]), x.new_empty(0)
         weight, bias = self.given.weight, self.given.bias
 

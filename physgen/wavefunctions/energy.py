@@ -24,8 +24,11 @@ FLOOR = 1e-3  # of the variance of a derivative; those of machines are of order 
 
 
 class Hamiltonian(Protocol):
+    """Local energies of a wavefunction: ``(n, M)`` coordinates to ``(n,)``."""
+
     @property
     def unit(self) -> float: ...
+
     def local_energy(self, psi: Any, x: Tensor) -> Tensor: ...
 
 

@@ -97,6 +97,7 @@ class GaussianBinary(nn.Module):
 
     @property
     def width(self) -> float:
+        """Of the Gaussian, units of length."""
         return math.exp(self.log_width.item())
 
     def _hidden(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

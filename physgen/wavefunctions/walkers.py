@@ -24,6 +24,8 @@ from .trap import ParticleFunction
 
 
 class Sampled(ParticleFunction, Protocol):
+    """A wavefunction of particles whose modulus can be evaluated: ``(n, M)`` to ``(n,)``."""
+
     def log_psi(self, x: Tensor) -> Tensor: ...
 
 
