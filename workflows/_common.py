@@ -67,14 +67,28 @@ def provenance() -> dict[str, str]:
     }
 
 
-def check_counts(config: Any) -> None:
-    """Refuses whole-number options below 1, except seeds and the number of burn-in sweeps."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        least = 0 if field.name in ("seed", "burn_in") else 1
-        if type(value) is int and value < least:
-            option = field.name.replace("_", "-")
-            raise ValueError(f"--{option} must be a whole number >= {least}, got {value}")
+def check_options(
+    config: Any, *, positive: Sequence[str] = (), shares: Sequence[str] = (), folder: bool = False
+) -> None:
+    """Refuses whole numbers below 1, except that seeds and burn-in sweeps may be 0, and by name also others.
+
+    Arguments:
+        config: A dataclass of options.
+        positive: Which have to be finite and above 0, where they are given.
+        shares: Which are fractions of the steps, from 0 to below 1.
+        folder: Whether ``out`` is to be a folder.
+    """
+    least = {"seed": 0, "burn_in": 0}
+    for name, value in vars(config).items():
+        option = name.replace("_", "-")
+        if type(value) is int and value < least.get(name, 1):
+            raise ValueError(f"--{option} must be a whole number >= {least.get(name, 1)}, got {value}")
+        if name in positive and value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"--{option} must be a finite number > 0, got {value}")
+        if name in shares and not 0 <= value < 1:
+            raise ValueError(f"--{option} is a fraction of the steps, from 0 to below 1, got {value}")
+    if folder and config.out.exists() and not config.out.is_dir():
+        raise ValueError(f"--out names a folder, and {config.out} is a file; choose another name")
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ising.model import restore
 from physgen import checkpoint
 from physgen.batches import Batches, Stateful
 from physgen.train import Step, decay, fit
-from workflows._common import beta_of, check_counts, pick_device, plain, progress_bar, provenance, write_json
+from workflows._common import beta_of, check_options, pick_device, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.train")
 
@@ -69,15 +69,7 @@ class Training:
     """No progress bar."""
 
     def __post_init__(self) -> None:
-        check_counts(self)
-        for name in {"lr", "critic_lr"} & set(vars(self)):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < float("inf"):
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be a finite number > 0, got {getattr(self, name)}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"--average is a fraction of the steps, from 0 to below 1, got {self.average}")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
+        check_options(self, positive=("lr", "critic_lr"), shares=("average",), folder=True)
 
 
 @dataclasses.dataclass(frozen=True)

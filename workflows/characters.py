@@ -38,7 +38,7 @@ from physgen.nn import private_seed
 from physgen.plots import PALETTE
 from physgen.train import gradient_step
 from workflows import _training
-from workflows._common import check_counts, pick_device, plain, provenance, write_json
+from workflows._common import check_options, pick_device, plain, provenance, write_json
 
 log = logging.getLogger("physgen.characters")
 
@@ -88,11 +88,9 @@ class Config:
              "quiet": True}  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_counts(self)
-        if any(d < 1 for d in self.dilations) or not 0 < self.lr < math.inf or not 0 <= self.average < 1:
-            raise ValueError("--dilations must be >= 1, --lr finite and > 0, --average from 0 to below 1")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
+        check_options(self, positive=("lr",), shares=("average",), folder=True)
+        if any(d < 1 for d in self.dilations):
+            raise ValueError(f"--dilations must be whole numbers >= 1, got {self.dilations}")
 
 
 def main(config: Config) -> None:

@@ -24,8 +24,9 @@ import torch
 from cyclopts import Parameter
 
 from ising import Run, store
+from ising.workers import Here
 from physgen import checkpoint, compare, report
-from workflows._common import check_counts, progress_bar
+from workflows._common import check_options, progress_bar
 from workflows._warnings import show_warnings_as_lines
 
 log = logging.getLogger("physgen.compare")
@@ -52,7 +53,7 @@ class Config:
     """No progress bar."""
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
         if self.samples < 100:
             raise ValueError(
                 f"error bars need at least 100 samples of each model, got --samples {self.samples}"
@@ -84,17 +85,16 @@ def _about(folder: Path) -> dict[str, Any]:
 def all_comparisons(folders: list[Path], config: Config) -> dict[str, compare.Comparison]:
     """One comparison per folder, by its path below ``config.runs``."""
     with progress_bar(config.quiet) as bar, pool(config.workers) as workers:
-        task = bar.add_task("compare", total=len(folders), note="")
-        jobs = [workers.submit(compare_one, folder, config) for folder in folders]
-        found = {}
-        for folder, job in zip(folders, jobs, strict=True):
-            found[str(folder.relative_to(config.runs))] = job.result()
-            bar.update(task, advance=1, note=folder.name)
-    return found
+        task, jobs = bar.add_task("compare", total=len(folders), note=""), {}
+        for folder in folders:
+            job = jobs[str(folder.relative_to(config.runs))] = workers.submit(compare_one, folder, config)
+            job.add_done_callback(lambda _, name=folder.name: bar.update(task, advance=1, note=name))
+        return {name: job.result() for name, job in jobs.items()}
 
 
 def compare_one(folder: Path, config: Config) -> compare.Comparison:
     """The model of one folder against the run it was trained on; its density on the chains held out."""
+    torch.set_num_threads(1)
     trained = _about(folder)
     model = checkpoint.load_model(folder)
     path, run = matching_run(trained, config.data)
@@ -125,11 +125,10 @@ def matching_run(trained: dict, files: tuple[Path, ...]) -> tuple[Path, Run]:
 
 
 def pool(workers: int) -> concurrent.futures.Executor:
-    """Spawned processes of one thread each: torch hangs in forked ones."""
+    """This process for one worker, otherwise spawned ones: torch hangs in those that are forked."""
+    if workers == 1:
+        return Here()
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
-
-
-def _prepare_worker() -> None:
-    torch.set_num_threads(1)
-    show_warnings_as_lines()
+    return concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=show_warnings_as_lines
+    )

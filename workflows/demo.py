@@ -20,11 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from cyclopts import Parameter
 
 from physgen import checkpoint
 from workflows import compare, simulate
-from workflows._common import check_counts, plain, progress_bar, write_json
+from workflows._common import check_options, plain, progress_bar, write_json
 
 log = logging.getLogger("physgen.demo")
 
@@ -77,7 +78,7 @@ class Config:
     """No progress bars."""
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
 
     SMOKE = {"L": (4,), "temperature": (CRITICAL,), "samples": 60, "chains": 16, "scale": 0.01, "quiet": True}
 
@@ -136,10 +137,12 @@ def train(config: Config) -> None:
     jobs = [job for job in trainings(config) if not finished(job[1].out)]
     with progress_bar(config.quiet) as bar, compare.pool(config.workers) as workers:
         task = bar.add_task("train", total=len(jobs), note="")
-        running = {workers.submit(train_one, *job): job for job in jobs}
+        running = []
+        for name, options in jobs:
+            running.append(workers.submit(train_one, name, options))
+            running[-1].add_done_callback(lambda _, o=options.out: bar.update(task, advance=1, note=o.name))
         for done in concurrent.futures.as_completed(running):
             done.result()
-            bar.update(task, advance=1, note=running[done][1].out.name)
 
 
 def trainings(config: Config) -> list[tuple[str, Any]]:
@@ -162,7 +165,8 @@ def trainings(config: Config) -> list[tuple[str, Any]]:
 
 
 def train_one(name: str, options: Any) -> None:
-    """Trains one model from its last checkpoint, if there is one; runs in a process of its own."""
+    """Trains one model, with one thread, from its last checkpoint, if there is one."""
+    torch.set_num_threads(1)
     resume = checkpoint.latest(options.out) is not None
     module = importlib.import_module(f"workflows.{name}")
     module.main(config=dataclasses.replace(options, resume=resume))

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from ising import Ising, exact, lattices
 from ising.wang_landau import DensityOfStates, stages
 from physgen import plots
-from workflows._common import check_counts, progress_bar
+from workflows._common import check_options, progress_bar
 
 log = logging.getLogger("physgen.density_of_states")
 
@@ -70,7 +70,7 @@ class Config:
     SMOKE = {"L": (4,), "walkers": 4, "sweeps": 2000, "ln_f": 1e-2, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
 
 
 def main(*, config: Config = Config()) -> None:

@@ -38,7 +38,7 @@ from physgen.nn import private_seed
 from physgen.plots import EXACT, PALETTE
 from physgen.train import gradient_step
 from workflows import _training
-from workflows._common import check_counts, pick_device, plain, provenance, write_json
+from workflows._common import check_options, pick_device, plain, provenance, write_json
 
 log = logging.getLogger("physgen.free_energy")
 
@@ -99,21 +99,15 @@ class Config:
     SMOKE = {"L": (4,), "temperatures": 3, "steps": 4, "every": 2, "samples": 2000, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self, positive=("lr",), shares=("average",), folder=True)
         if not 0 < self.beta_min < self.beta_max < float("inf"):
             raise ValueError(
                 f"--beta-min must be above 0 and below --beta-max, got {self.beta_min} and {self.beta_max}"
             )
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"--lr must be a finite number > 0, got {self.lr}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"--average is a fraction of the steps, from 0 to below 1, got {self.average}")
         if self.hidden is not None and self.model == "fvbn":
             raise ValueError("--hidden is an option of odd and made; leave it out for fvbn")
         if self.temperatures < 2 or self.samples < 100:
             raise ValueError("a curve needs --temperatures of at least 2 and --samples of at least 100")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
 
 
 def main(*, config: Config = Config()) -> None:

@@ -35,7 +35,7 @@ from physgen.nn import private_seed
 from physgen.phi4 import Phi4, hybrid_monte_carlo, two_point
 from physgen.rows import Rows
 from physgen.train import decay, fit, gradient_step
-from workflows._common import check_counts, plain, progress_bar, provenance, write_json
+from workflows._common import check_options, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.gaussian_rbm")
 
@@ -91,9 +91,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_counts(self)
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"--lr must be a finite number > 0, got {self.lr}")
+        check_options(self, positive=("lr",))
         if self.chains < 5:
             raise ValueError(f"--chains must be at least 5, to keep some for the test, got {self.chains}")
 

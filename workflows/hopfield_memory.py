@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from ising import Estimate
 from physgen import capacity, curves, models
 from physgen.models.hopfield import RULES
-from workflows._common import check_counts, plain, progress_bar, provenance, write_json
+from workflows._common import check_options, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.hopfield_memory")
 
@@ -71,7 +71,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
         if len(set(self.N)) < 2 or min(self.N) < 2:
             raise ValueError(f"--N needs at least two sizes, whose curves can cross, got {self.N}")
         if not 0 <= self.noise <= 0.5:

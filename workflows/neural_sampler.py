@@ -50,7 +50,7 @@ from physgen.plots import EXACT, PALETTE
 from physgen.reverse_kl import Draws, InTurn, ReverseKL
 from physgen.train import GradientStep, gradient_step
 from workflows import _training
-from workflows._common import betas_of, check_counts, pick_device, plain, provenance, write_json
+from workflows._common import betas_of, check_options, pick_device, plain, provenance, write_json
 
 log = logging.getLogger("physgen.neural_sampler")
 
@@ -119,20 +119,13 @@ class Config:
     SMOKE = {"L": (4,), "beta": 0.3, "steps": 4, "every": 2, "samples": 4000, "chains": 20, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_counts(self)
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"--lr must be a finite number > 0, got {self.lr}")
-        for name in ("anneal", "average", "reverse"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"--{name} is a fraction of the steps, from 0 to below 1")
+        check_options(self, positive=("lr",), shares=("anneal", "average", "reverse"), folder=True)
         if self.hidden is not None and self.model not in ("frontier", "odd", "made"):
             raise ValueError(
                 f"--hidden is an option of frontier, odd and made; leave it out for {self.model}"
             )
         if self.samples < 2 * self.chains:
             raise ValueError(f"--samples must be at least twice --chains, got {self.samples}")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
 
 
 def main(*, config: Config = Config()) -> None:

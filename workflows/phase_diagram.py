@@ -41,7 +41,7 @@ from ising import Estimate, collapse, criticality, exact, lattices, reweighting,
 from ising.reweighting import Multihistogram
 from physgen import curves
 from workflows import simulate
-from workflows._common import check_counts, plain, provenance, write_json
+from workflows._common import check_options, plain, provenance, write_json
 
 log = logging.getLogger("physgen.phase_diagram")
 
@@ -90,7 +90,7 @@ class Config:
     SMOKE = {"L": (4, 8, 12), "points": 3, "samples": 50, "chains": 64, "resamples": 40, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
         if len(set(self.L)) < 3:
             raise ValueError(f"--L needs at least three sizes to extrapolate from, got {self.L}")
         if self.points < 2 or not 0 < self.width < float("inf"):

@@ -56,7 +56,7 @@ from physgen.wavefunctions import (
     jastrow,
 )
 from workflows import _training
-from workflows._common import check_counts, plain, progress_bar, provenance, write_json
+from workflows._common import check_options, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.rbm_wavefunction")
 
@@ -126,11 +126,7 @@ class Config:
     SMOKE = {"hidden": 2, "walkers": 100, "steps": 20, "every": 10, "samples": 20, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_counts(self)
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ValueError(f"--lr must be a finite number > 0, got {self.lr}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"--average is a fraction of the steps, from 0 to below 1, got {self.average}")
+        check_options(self, positive=("lr",), shares=("average",))
         if self.walkers < 2 or self.samples < 2:
             raise ValueError("error bars need --walkers and --samples of at least 2")
         other = CHAIN if self.system == "trap" else TRAP

@@ -36,7 +36,7 @@ from cyclopts import Parameter
 
 from ising import Ising, lattices, stats, store, updates
 from ising.simulate import AUTO, Segment, segment_length, stream
-from workflows._common import betas_of, check_counts, pick_device, progress_bar, provenance
+from workflows._common import betas_of, check_options, pick_device, progress_bar, provenance
 
 log = logging.getLogger("physgen.simulate")
 
@@ -84,7 +84,7 @@ class Config:
     SMOKE = {"L": (4,), "beta": (0.3,), "samples": 20, "chains": 8, "burn_in": 5, "thin": 1, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
 
 
 def main(*, config: Config = Config()) -> None:

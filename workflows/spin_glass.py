@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 
 from ising import Estimate, Ising, glasses, lattices, stats, tempering, updates
 from physgen import curves
-from workflows._common import betas_of, check_counts, plain, progress_bar, provenance, write_json
+from workflows._common import betas_of, check_options, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.spin_glass")
 
@@ -85,7 +85,7 @@ class Config:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
         if len(set(self.disorder)) < max(2, len(self.disorder)):
             raise ValueError(
                 "--disorder needs at least two different seeds: their scatter gives the error bars"

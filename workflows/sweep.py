@@ -45,7 +45,7 @@ from typing import Literal
 from cyclopts import Parameter
 
 from ising import Ising, glasses, lattices, sweep, updates, workers
-from workflows._common import betas_of, check_counts, pick_device, progress_bar, provenance
+from workflows._common import betas_of, check_options, pick_device, progress_bar, provenance
 
 log = logging.getLogger("physgen.sweep")
 
@@ -124,7 +124,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self)
         if sum(place is not None for place in (self.workers, self.scheduler, self.slurm)) > 1:
             raise ValueError("the tasks run at one place: give one of --workers, --scheduler and --slurm")
         if (self.glass == "none") != (self.disorder is None):

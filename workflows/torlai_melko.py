@@ -31,7 +31,7 @@ from physgen import compare, models, plots
 from physgen.batches import Batches
 from physgen.energy import PersistentCD
 from physgen.train import decay, fit, gradient_step
-from workflows._common import check_counts, plain, progress_bar, provenance, write_json
+from workflows._common import check_options, plain, progress_bar, provenance, write_json
 
 log = logging.getLogger("physgen.torlai_melko")
 
@@ -82,13 +82,11 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self, positive=("lr",))
         if not (self.temperature and self.hidden) or min(self.hidden) < 1:
             raise ValueError("--temperature and --hidden need at least one value each, hidden units >= 1")
         if not all(0 < T < float("inf") for T in self.temperature):
             raise ValueError(f"--temperature must be finite numbers > 0, got {self.temperature}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"--lr must be a finite number > 0, got {self.lr}")
 
 
 def main(*, config: Config = Config()) -> None:

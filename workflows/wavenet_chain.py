@@ -32,18 +32,16 @@ from typing import Any
 import numpy as np
 import torch
 from cyclopts import Parameter
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from ising import Estimate, Ising, exact, lattices, long_range, simulate, stats
+from ising import Ising, exact, lattices, long_range, simulate, stats
 from ising.exact.decimated import DecimatedChain
 from physgen import models
 from physgen.models.wavenet import WaveNet
 from physgen.nn import private_seed
-from physgen.plots import EXACT, MARKERS, MONTE_CARLO, PALETTE
 from physgen.train import decay, fit, gradient_step
-from workflows._common import check_counts, plain, progress_bar, provenance, write_json
+from workflows._common import check_options, plain, progress_bar, provenance, write_json
+from workflows._wavenet_report import RING_SITES, Cell, draw, lines
 
 log = logging.getLogger("physgen.wavenet_chain")
 
@@ -51,9 +49,8 @@ GROUPS = 8  # of series, whose scatter is the error of tau
 LAGS = 4  # largest lag of the figure, in tau
 NETWORKS = ("width", "batch", "lr", "seed")
 CHAIN = ("sites", "steps", "drawn")
-RING, RING_SITES = ("sigma", "ring_beta", "steps"), 16
+RING = ("sigma", "ring_beta", "steps")
 SERIES = ("L", "temperature", "chains", "sweeps", "levels", "window", "series_field", "series_steps")
-Cell = dict[str, Any]
 
 
 @Parameter(name="*")
@@ -124,7 +121,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_counts(self)
+        check_options(self, positive=("lr", "temperature", "sigma", "ring_beta"), folder=True)
         if not (self.xi and self.fields) or not all(0 < xi < math.inf for xi in self.xi):
             raise ValueError("--xi and --fields need at least one value each, xi finite and > 0")
         for field in (*self.fields, self.series_field):
@@ -132,16 +129,10 @@ class Config:
                 raise ValueError(f"receptive fields are powers of two, got {field}")
         if not 0 < self.seen < 1:
             raise ValueError(f"--seen is a probability between 0 and 1, got {self.seen}")
-        for name in ("lr", "temperature", "sigma", "ring_beta"):
-            if not 0 < getattr(self, name) < math.inf:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be a finite number > 0, got {getattr(self, name)}")
         if self.levels < 3 or self.chains < 2 * GROUPS or self.sweeps <= self.window:
             raise ValueError(
                 f"--levels must be at least 3, --chains at least {2 * GROUPS}, --sweeps more than --window"
             )
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out names a folder, and {self.out} is a file; choose another name")
 
 
 def main(*, config: Config = Config()) -> None:
@@ -310,68 +301,3 @@ def described(series: np.ndarray, top: int) -> Cell:
         "m2": dataclasses.asdict(stats.mean(m * m)),
         "shown": m[0, :500].tolist(),
     }
-
-
-def lines(cells: list[Cell], ring: list[Cell], series: Cell) -> list[str]:
-    """What is shown on the screen."""
-    text = [f"{'xi':>5}  {'seen':>5}  {'R':>4}  {'KL per site':>14}  {'least':>9}   (nats)"]
-    for cell in cells:
-        kl = Estimate(*cell["kl"])
-        law = f"{cell['xi']:5g}  {cell['seen']:5g}  {cell['receptive_field']:4d}"
-        text.append(f"{law}  {kl!s:>14}  {cell['least']:9.2e}")
-    text.append(f"ring of {RING_SITES} sites, 1/r^(1 + sigma)")
-    text += [f"{c['receptive_field']:18d}  {c['kl'][0]:14.3e}  {c['least']:9.2e}" for c in ring]
-    text.append(f"{'series':<12}  {'tau_int':>12}  {'<|m|>':>14}  {'<m^2>':>14}")
-    for kind in ("monte_carlo", "generated"):
-        part = series[kind]
-        values = Estimate(*part["tau"]), Estimate(**part["abs_m"]), Estimate(**part["m2"])
-        text.append(f"{kind:<12}  {values[0]!s:>12}  {values[1]!s:>14}  {values[2]!s:>14}")
-    text.append(f"total variation of P(m)  {series['total_variation']:.4f}")
-    return text
-
-
-def draw(config: Config, cells: list[Cell], ring: list[Cell], series: Cell) -> Figure:
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    (divergence, correlation), (law, shown) = figure.subplots(2, 2)
-    draw_divergence(divergence, config, cells)
-    fields = [cell["receptive_field"] for cell in ring]
-    label = rf"ring of {RING_SITES}, $\sigma$ = {config.sigma:g}"
-    divergence.plot(fields, [cell["kl"][0] for cell in ring], "x", color=PALETTE[-1], label=label)
-    divergence.plot(fields, [cell["least"] or math.nan for cell in ring], color=PALETTE[-1], linewidth=1)
-    styles = {"monte_carlo": ("Monte Carlo", MONTE_CARLO), "generated": ("WaveNet", PALETTE[0])}
-    m = np.linspace(-1, 1, config.levels)
-    for kind, (label, colour) in styles.items():
-        part = series[kind]
-        tau = f"{label}, $\\tau_{{int}}$ = {Estimate(*part['tau'])}"
-        correlation.plot(part["autocorrelation"], color=colour, label=tau)
-        law.plot(m, part["histogram"], "o-", markersize=3, color=colour, label=label)
-        shown.plot(part["shown"], color=colour, linewidth=0.8, label=label)
-    correlation.set(xlabel="lag  (sweeps)", ylabel=r"autocorrelation of m", yscale="log")
-    law.set(xlabel="magnetisation per site m", ylabel="probability of a level")
-    shown.set(xlabel="time  (sweeps)", ylabel="magnetisation per site m")
-    for ax in figure.axes:
-        ax.legend(fontsize="small", frameon=False)
-    return figure
-
-
-def draw_divergence(ax: Axes, config: Config, cells: list[Cell]) -> None:
-    """KL against R, with the least possible, and each correlation length marked."""
-    laws = dict.fromkeys((cell["xi"], cell["seen"]) for cell in cells)
-    fine = np.unique(np.geomspace(1, max(config.fields), 60).round().astype(int))
-    for i, (xi, seen) in enumerate(laws):
-        mine = [cell for cell in cells if (cell["xi"], cell["seen"]) == (xi, seen)]
-        kl, errors = np.array([cell["kl"] for cell in mine]).T
-        colour, label = PALETTE[i % len(PALETTE)], rf"$\xi$ = {xi:g}, {100 * seen:g} % seen"
-        fields = [cell["receptive_field"] for cell in mine]
-        marker = MARKERS[i % len(MARKERS)]
-        ax.errorbar(fields, np.abs(kl), errors, fmt=marker, color=colour, capsize=2, label=label)
-        if seen < 1:
-            chain = DecimatedChain(config.sites, xi, seen)
-            ax.plot(fine, [chain.least_divergence(int(R)) for R in fine], color=colour, linewidth=1)
-            ax.axvline(xi, color=colour, linestyle=":", linewidth=1)
-            ax.annotate(r"$\xi$", (xi, 1), xycoords=("data", "axes fraction"), color=colour, va="bottom")
-    ax.plot([], [], color=EXACT, linewidth=1, label="least possible, exact")
-    ax.set(xscale="log", yscale="log", xlabel="receptive field R  (sites)", ylabel="KL per site  (nats)")
-    ax.set_xscale("log", base=2)
-    lowest = min(max(abs(cell["kl"][0]), 1e-7) for cell in cells)
-    ax.set_ylim(lowest / 3, None)
