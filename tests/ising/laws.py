@@ -1,6 +1,7 @@
 """Small systems whose Boltzmann law is enumerated, and the checks that a sampler has to pass on them."""
 
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterator
 
@@ -133,6 +134,16 @@ def kernel(
     """The sampler that is chosen for these chains, or for as many as ``alike``."""
     form = kernels.choose(update, model, "cpu", alike or len(spins))
     return form(model, update, beta, spins, np.random.SeedSequence(1), device="cpu", threads=threads)
+
+
+def digest() -> str:
+    """Of packed spins after five sweeps, to be compared between processors."""
+    start = np.ones((70, 64), np.int8)
+    sampler = kernels.Multispin(
+        Ising(lattices.square(8)), "metropolis", 0.4, start, np.random.SeedSequence(1)
+    )
+    sampler.sweep(5)
+    return hashlib.sha256(sampler.bits().tobytes()).hexdigest()
 
 
 def invariance(form: str, update: str, model: Ising, beta: float = BETA) -> float:

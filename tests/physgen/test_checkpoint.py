@@ -42,7 +42,7 @@ def training(name, seed=0):
     kind, _, trainer = name.partition(" ")
     model = models.build(kind, (4, 4), **SMALL[name])
     spins = 2 * torch.randint(0, 2, (100, 16), generator=torch.Generator().manual_seed(1)) - 1
-    options = {"schedule": decay(200), "average_from": 50, "clip": 1.0}
+    options = {"schedule": decay(40), "average_from": 10, "clip": 1.0}
 
     def adam(module):
         return torch.optim.Adam(module.parameters(), lr=0.01)
@@ -91,15 +91,15 @@ def train_all(folder, start, steps):
 
 
 def test_a_new_process_continues_with_the_same_bits(tmp_path):
-    """100 steps, then 100 in another process, against 200, for every kind of model; then the averages too."""
-    train_all(tmp_path / "split", 0, 100)
-    call = f"train_all({str(tmp_path / 'split')!r}, 100, 200)"
+    """20 steps, then 20 in another process, against 40, for every kind of model; then the averages too."""
+    train_all(tmp_path / "split", 0, 20)
+    call = f"train_all({str(tmp_path / 'split')!r}, 20, 40)"
     code = f"from tests.physgen.test_checkpoint import train_all; {call}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
     for name in SMALL:
-        straight, step = train(name, tmp_path / "straight" / name, 0, 200)
+        straight, step = train(name, tmp_path / "straight" / name, 0, 40)
         model, resumed, batches = training(name)
-        assert checkpoint.restore(tmp_path / "split" / name, model, resumed, batches) == 200
+        assert checkpoint.restore(tmp_path / "split" / name, model, resumed, batches) == 40
         assert bits(model) == bits(straight), name
         for each in (step, resumed):
             each.finish()

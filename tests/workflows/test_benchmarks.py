@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,25 @@ SCHEMA = {
     "conditions": str,
 }  # fmt: skip
 BETA_C = exact.critical_beta("square")
+
+
+class Kept(_hosts.Host):
+    """Stays for the next test: a new process takes seconds to import."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def ours():
+    host = Kept("this package", _hosts.own_hosts(Path())[0].command, {})
+    yield host
+    _hosts.Host.close(host)
+
+
+@pytest.fixture(autouse=True)
+def _one_process(ours, monkeypatch):
+    monkeypatch.setattr(_common, "own_hosts", lambda folder: (ours, _hosts.own_hosts(folder)[1]))
 
 
 SLOW = [pytest.param(module, marks=pytest.mark.slow) for module in (metropolis, clusters)]

@@ -12,20 +12,21 @@ from ising import exact, glasses, lattices
 from ising.stats import Estimate
 from workflows import spin_glass
 
-QUICK = {"L": (4,), "disorder": (3, 4, 5), "chains": 16, "burn_in": 200, "thin": 2, "quiet": True}
+QUICK = {"L": (4,), "disorder": (3, 4, 5), "chains": 16, "burn_in": 100, "thin": 2, "quiet": True}
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """By glass, what the workflow wrote."""
     results = {}
-    for glass, samples in (("bimodal", 400), ("gaussian", 60)):
+    for glass, samples in (("bimodal", 200), ("gaussian", 60)):
         out = tmp_path_factory.mktemp(glass)
         config = spin_glass.Config(
             **QUICK, glass=glass, samples=samples, temperatures=(0.4, 0.7, 1.0, 1.5, 2.2, 3.0), out=out
         )
         spin_glass.main(config=config)
         results[glass] = json.loads((out / "results.json").read_text())
+        assert (out / "spin_glass.png").read_bytes().startswith(b"\x89PNG")
     return results
 
 
