@@ -89,15 +89,15 @@ def test_counts_recover_a_known_divergence():
 
 def test_histograms_of_one_law_differ_by_nothing():
     rng = np.random.default_rng(2)
-    pairs = [(ar1(rng, 0.9, (8, 500)), rng.normal(size=(1, 3000))) for _ in range(100)]
+    pairs = [(ar1(rng, 0.9, (8, 500)), rng.normal(size=(1, 3000))) for _ in range(50)]
     found = [histogram(a, b, "m").estimate for a, b in pairs]
     z = np.array([e.mean / e.error for e in found])
-    assert abs(z.mean()) < Z_MAX * 0.1
+    assert abs(z.mean()) < Z_MAX / 50**0.5
     assert np.abs(z).max() < Z_MAX
-    assert 0.65 < (np.abs(z) < 1).mean() < 0.97
+    assert 0.6 < (np.abs(z) < 1).mean() < 0.99
     naive = [histogram(a.reshape(-1, 1)[rng.permutation(a.size)].T, b, "m").estimate for a, b in pairs]
     z_naive = np.array([e.mean / e.error for e in naive])
-    assert z_naive.mean() > Z_MAX * 0.1  # blind to the autocorrelation, the bias is not all removed
+    assert z_naive.mean() > Z_MAX / 50**0.5  # blind to the autocorrelation, the bias is not all removed
 
 
 def test_a_histogram_recovers_a_known_divergence():

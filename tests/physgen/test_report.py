@@ -68,6 +68,12 @@ def text(rows, tmp_path_factory):
     return path.read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def _no_pictures(monkeypatch):
+    """Of single temperatures, which take nearly all the time; ``text`` has them."""
+    monkeypatch.setattr(report, "_pictures", lambda group: [])  # noqa: ARG005
+
+
 def test_every_row_is_there(text):
     cells = [" ".join(cell.split()) for cell in Page(text).cells]
     for label in ("MADE", "VAE", "GAN <script>alert(1)</script>", "rbm"):
@@ -126,6 +132,7 @@ def test_seeds_versions_and_definitions_are_at_the_foot(text):
     assert "viewport" in text
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_an_interrupted_write_leaves_the_old_page(rows, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
@@ -140,12 +147,14 @@ def test_an_interrupted_write_leaves_the_old_page(rows, tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_the_curve_ends_above_zero_temperature(tmp_path):
     """A margin of 6 % of the range from 0.25 to 5 would reach below T = 0."""
     rows = {str(T): comparison(T, name="MADE") for T in (0.25, 5.0)}
     assert report.write(tmp_path / "report.html", rows).exists()
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_an_exact_value_with_an_error_shows_it(tmp_path):
     row = comparison(2.0, Divergence(FORWARD, "exact", Estimate(0.25, 0.01)))
     page = Page(report.write(tmp_path / "report.html", {"VAE": row}).read_text(encoding="utf-8"))
