@@ -44,11 +44,23 @@ def place(builder: ir.IRBuilder, array: ir.Value, index: ir.Value, more: int = 0
     return builder.bitcast(builder.gep(data, [builder.add(index, INDEX(more))]), VECTOR.as_pointer())
 
 
+def fetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
+    """Asks for a line of the cache that will be read; one beyond the array does no harm."""
+    address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [address.type, WORD, WORD, WORD])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [address, WORD(0), WORD(3), WORD(1)])  # to read, to keep, data
+
+
 def eight(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     """A vector of eight equal numbers."""
     nothing = ir.Constant(VECTOR, ir.Undefined)
-    first = builder.insert_element(nothing, number, WORD(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES))
+    return shuffled(builder, builder.insert_element(nothing, number, WORD(0)), nothing, [0] * LANES)
+
+
+def shuffled(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list[int]) -> ir.Value:
+    """Eight numbers of two vectors, by their places in both together."""
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(WORD, LANES), lanes))
 
 
 @intrinsic
