@@ -225,6 +225,7 @@ class _Grid:
         self.failures: list[Failure] = []
 
     def progress(self) -> Progress:
+        """What is done so far, with the segments on the disk of tasks that run."""
         kept: Counter[tuple[Path, str]] = Counter()
         for folder in {task.journal.folder for task, _ in self.running.values()}:
             kept.update((folder, path.name.partition("-")[0]) for path in folder.glob("*.segment"))
@@ -253,6 +254,7 @@ class _Grid:
             return
 
     def cancel(self) -> None:
+        """Takes back what has not started yet."""
         for future in list(self.running):
             future.cancel()
 

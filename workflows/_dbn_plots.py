@@ -62,6 +62,7 @@ def samples(dbn: DBN, problem: Problem, title: str, generator: torch.Generator) 
 
 
 def confusion(log_p: Tensor, problem: Problem, title: str) -> Figure:
+    """Classes of the test rows against the likeliest by ``log_p``, ``(n, classes)``."""
     true, n = problem.y(problem.test).cpu(), len(problem.classes)
     counts = torch.bincount(true * n + log_p.argmax(-1), minlength=n * n).reshape(n, n)
     wrong = ErrorRate(int(counts.sum() - counts.diagonal().sum()), len(true))

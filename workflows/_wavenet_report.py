@@ -34,6 +34,7 @@ def lines(cells: list[Cell], ring: list[Cell], series: Cell) -> list[str]:
 
 
 def draw(config: Any, cells: list[Cell], ring: list[Cell], series: Cell) -> Figure:
+    """Divergences, autocorrelation of the series, distribution of m, and a stretch of m(t)."""
     figure = Figure(figsize=(11, 8), layout="constrained")
     (divergence, correlation), (law, shown) = figure.subplots(2, 2)
     draw_divergence(divergence, config, cells)

@@ -173,5 +173,6 @@ def train_one(name: str, options: Any) -> None:
 
 
 def finished(folder: Path) -> bool:
+    """Whether the training in this folder came to its end."""
     path = folder / "config.json"
     return path.exists() and json.loads(path.read_text()).get("finished", False)

@@ -131,6 +131,7 @@ def main(*, config: Config = Config()) -> None:
 
 
 def grid(config: Config) -> list[float]:
+    """The temperatures of the curve, units of J, lowest first."""
     return np.linspace(1 / config.beta_max, 1 / config.beta_min, config.temperatures).tolist()
 
 

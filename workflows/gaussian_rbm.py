@@ -231,6 +231,7 @@ def _covariances(laws: dict[int, MultivariateNormal], N: int) -> dict[str, Tenso
 
 
 def pair(estimate: Estimate) -> list[float]:
+    """As results.json holds it: mean and standard error."""
     return [estimate.mean, estimate.error]
 
 

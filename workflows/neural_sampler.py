@@ -257,6 +257,7 @@ def results(
 
 
 def between(config: Config, target: Ising, beta: float) -> Any:
+    """One Wolff cluster of every chain, made between two proposals."""
     generator = torch.Generator(target.lattice.edges.device).manual_seed(private_seed(config.seed, 53))
     return lambda spins: updates.get("wolff")(spins, target, beta, generator)[0]
 

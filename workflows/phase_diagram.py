@@ -174,6 +174,7 @@ class Found(criticality.Critical):
 def analyse(
     multis: Mapping[int, Multihistogram], universal: scaling.Exponents, omega: float | None = None
 ) -> Found:
+    """Critical temperature and exponents, maxima of curves, collapses of the larger half of the sizes."""
     sizes, estimates = sorted(multis), reweighting.estimates
     found = criticality.measure(multis, universal, omega)
     values = found.values

@@ -166,6 +166,7 @@ def main(*, config: Config = Config()) -> None:
 
 
 def trap_of(config: Config) -> tuple[Trap, torch.nn.Module, Walkers]:
+    """Particles in a trap: Hamiltonian, trial function and the walkers that sample it."""
     trap = Trap(config.particles, config.dimensions, config.omega, config.repulsion)
     width = config.omega**-0.5
     psi: torch.nn.Module = GaussianBinary(
@@ -192,6 +193,7 @@ def trap_of(config: Config) -> tuple[Trap, torch.nn.Module, Walkers]:
 
 
 def chain_of(config: Config) -> tuple[Chain, SpinMachine, SpinWalkers | Enumeration]:
+    """Spins on a ring: Hamiltonian, trial function and what averages over it."""
     ring = Chain(config.sites, config.h, config.J)
     hidden = config.hidden or (4 if config.tied else config.sites)
     psi = SpinMachine(config.sites, hidden, tied=config.tied, even=config.even, seed=config.seed)
@@ -241,6 +243,7 @@ def draws(config: Config, walkers: Any) -> Tensor:
 
 
 def about(energy: Estimate, exact: float | None) -> dict[str, Any]:
+    """The energy as plain values, with its distance from the exact one where that is known."""
     error = {} if exact is None else {"relative_error": (energy.mean - exact) / abs(exact)}
     return {"energy": dataclasses.asdict(energy), "exact": exact} | error
 
@@ -273,6 +276,7 @@ def histogram(r: np.ndarray) -> dict[str, list[float]]:
 
 
 def chain_averages(ring: Chain, x: Tensor) -> dict[str, Any]:
+    """Correlation functions with errors by blocking, of spins ``(walkers, samples, N)``."""
     series = chain.correlation(x).movedim(-1, 0).numpy()
     return correlations(ring, [stats.blocking(c) for c in series])
 
@@ -320,6 +324,7 @@ def draw(config: Config, found: dict[str, Any]) -> Figure:
 
 
 def distances(ax: Axes, found: dict[str, Any]) -> None:
+    """Distributions of distances with their error bars."""
     for colour, (name, value) in zip(PALETTE, found["distributions"].items(), strict=False):
         r, P, error = (np.array(value[key]) for key in ("r", "P", "error"))
         ax.errorbar(r, P, error, color=colour, marker=".", linewidth=0.8, capsize=2, label=name)
@@ -328,6 +333,7 @@ def distances(ax: Axes, found: dict[str, Any]) -> None:
 
 
 def correlation(ax: Axes, found: dict[str, Any]) -> None:
+    """The correlation function of the trial function beside the exact one."""
     values = [Estimate(**c) for c in found["correlation"]]
     r = np.arange(len(values))
     if "exact_correlation" in found:

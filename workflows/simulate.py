@@ -197,6 +197,7 @@ class Progress:
         return time.perf_counter() - self.began
 
     def after(self, part: Segment) -> str:
+        """The line after a segment: samples per second of it, tau so far, effective samples in all."""
         self.rows.append(part.energies[: self.CHAINS].copy())
         while sum(row.size for row in self.rows) - self.rows[0].size > self.WINDOW:
             self.rows.popleft()

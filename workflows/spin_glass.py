@@ -136,6 +136,7 @@ def main(*, config: Config = Config()) -> None:
 
 
 def glass_of(config: Config, lattice: lattices.Lattice, seed: int) -> Ising:
+    """The disorder sample of one seed."""
     return getattr(glasses, config.glass)(lattice, seed)
 
 
@@ -149,6 +150,7 @@ def ladder_of(config: Config, lattice: lattices.Lattice) -> list[float]:
 
 
 def simulate(config: Config, glass: Ising, betas: list[float]) -> Sample:
+    """Tempering of one disorder sample, and what is kept of it."""
     options = {
         name: getattr(config, name)
         for name in ("samples", "update", "burn_in", "thin", "chains", "seed", "houdayer")
@@ -201,6 +203,7 @@ def described(values: np.ndarray) -> dict[str, list]:
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:
+    """Of the mean over the first axis."""
     return values.std(0, ddof=1) / math.sqrt(len(values))
 
 

@@ -189,6 +189,7 @@ def hamiltonians(config: Config) -> dict[Path, Ising]:
 
 
 def hamiltonian(config: Config, lattice: lattices.Lattice, h: float, seed: int | None) -> Ising:
+    """With the disorder of one seed, or uniform."""
     match config.glass:
         case "bimodal":
             return glasses.bimodal(lattice, seed, J=config.J, h=h)

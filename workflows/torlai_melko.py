@@ -124,6 +124,7 @@ def data(config: Config, model: Ising, T: float) -> Run:
 
 
 def cell_path(config: Config, T: float, hidden: int) -> Path:
+    """Where the finished cell of one temperature and number of hidden units is kept."""
     return config.out / "cells" / f"L{config.L}-T{T:.6g}-H{hidden}.json"
 
 
@@ -176,6 +177,7 @@ def trained(config: Config, model: Ising, run: Run, T: float, hidden: int) -> di
 
 
 def pair(estimate: Estimate) -> list[float]:
+    """As results.json holds it: mean and standard error."""
     return [estimate.mean, estimate.error]
 
 

@@ -193,6 +193,7 @@ def wavenet(n_sites: int, field: int, config: Config, **alphabet: Any) -> WaveNe
 
 
 def learn(net: WaveNet, batches: Iterator[Tensor], config: Config, steps: int) -> None:
+    """Minimises the loss over ``steps`` batches; the weights are averaged over the last fifth."""
     adam = torch.optim.Adam(net.parameters(), config.lr, betas=(0.9, 0.99), fused=True)
     schedule = decay(steps, final=0.02, warm_up=min(50, steps // 20))
     step = gradient_step(net.loss, adam, clip=1.0, schedule=schedule, average_from=round(0.8 * steps))
@@ -201,6 +202,7 @@ def learn(net: WaveNet, batches: Iterator[Tensor], config: Config, steps: int) -
 
 
 def generator(config: Config, key: int) -> torch.Generator:
+    """A stream of its own for each purpose."""
     return torch.Generator().manual_seed(private_seed(config.seed, key))
 
 
