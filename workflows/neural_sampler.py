@@ -87,11 +87,11 @@ class Config:
     """Hidden units: of each site for frontier (default 5) and odd (1), of the layer for made (256)."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
     """Order in which the sites are drawn."""
-    steps: int = 8000
+    steps: int = 4000
     """Gradient steps."""
-    batch: int = 256
+    batch: int = 512
     """Configurations drawn for each step."""
-    lr: float = 3e-3
+    lr: float = 1.5e-3
     """Learning rate of Adam at the start, 5 % of it after --data; it decays to 2 % as a half cosine."""
     anneal: float = 0.2
     """First fraction of the steps, in which beta rises from 0 to its value; not after --data."""

@@ -93,7 +93,7 @@ def test_bonds_follow_the_order(order):
     spins = model.sample(20)
     last = 15 if order == "raster" else int(model.order[-1])
     with torch.no_grad():
-        getattr(model, "model", model).outer.zero_()
+        getattr(model, "model", model).shared_outer.zero_()
         found = model(spins)[:, last]
     torch.testing.assert_close(found, 0.3 * target.local_field(spins)[:, last].float(), rtol=0, atol=1e-6)
 
