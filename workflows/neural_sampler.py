@@ -54,7 +54,7 @@ from workflows._common import betas_of, check_options, pick_device, plain, prove
 
 log = logging.getLogger("physgen.neural_sampler")
 
-AFTER_DATA = 0.05  # of the learning rate: at half of it, reverse KL undid in L = 24 what data had taught
+AFTER_DATA = 0.2  # of the learning rate: at all of it, reverse KL undoes first what data have taught
 
 
 @Parameter(name="*")
@@ -92,7 +92,7 @@ class Config:
     batch: int = 512
     """Configurations drawn for each step."""
     lr: float = 1.5e-3
-    """Learning rate of Adam at the start, 5 % of it after --data; it decays to 2 % as a half cosine."""
+    """Learning rate of Adam at the start, 20 % of it after --data; it decays to 2 % as a half cosine."""
     anneal: float = 0.2
     """First fraction of the steps, in which beta rises from 0 to its value; not after --data."""
     average: float = 0.2
