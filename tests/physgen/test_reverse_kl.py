@@ -37,12 +37,11 @@ def exact_gradient(beta):
     return flat_gradient(model)
 
 
-@pytest.mark.parametrize("size", [2, 20])
-def test_the_mean_gradient_is_that_of_the_free_energy(size):
-    """Without a bias from the baseline, which would be large for two configurations."""
+def test_the_mean_gradient_is_that_of_the_free_energy():
+    """Of batches of two, for which a bias from the baseline would be the largest."""
     model, gradients = net(), []
     loss = ReverseKL(ISING.energy, 0.6)
-    for _, batch in zip(range(1500), Draws(model, size, seed=3), strict=False):
+    for _, batch in zip(range(1500), Draws(model, 2, seed=3), strict=False):
         model.zero_grad()
         loss(batch)[0].backward()
         gradients.append(flat_gradient(model).clone())
