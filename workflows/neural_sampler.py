@@ -326,5 +326,6 @@ def learned(axes: Axes, config: Config, found: dict[str, Any], records: list[dic
     axes.axhline(found["reverse_kl"]["mean"], color=EXACT, linestyle="--", label=r"KL$(q\|p)$ at the end")
     if config.anneal and config.data is None:
         axes.axvspan(0, config.anneal * config.steps, color="0.93", label="annealing")
-    axes.set(yscale="log", ylabel="divergence per site  (nats)")
+    shown = np.concatenate([line.get_ydata() for line in axes.lines])
+    axes.set(yscale="log" if (shown > 0).any() else "linear", ylabel="divergence per site  (nats)")
     axes.legend(fontsize="small", frameon=False)
