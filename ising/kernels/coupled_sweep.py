@@ -23,6 +23,7 @@ from .lanes import (
     PARTS,
     WORDS,
     XOR3,
+    entry,
     fours,
     load,
     logic,
@@ -86,7 +87,7 @@ def sweeper(z: int, symmetric: bool) -> Callable:
                 scratch, size, a, b, third, chances, at, s0, s1, s2, s3, counter, increment
             )
             for g in range(size):
-                move(rows, scratch, neighbours, start, g, order[start + g])
+                move(rows, scratch, neighbours, start, g, entry(order, start + g))
         keep(state, s0, s1, s2, s3, counter)
 
     @bare
@@ -238,20 +239,26 @@ def _move(z: int, symmetric: bool) -> Callable:
             return sign & answered(scratch, g, n)
         return logic(answered(scratch, g, z - n), sign, splat(ALL), CHOOSE)
 
+    width = max(2, z)
+
+    @inline
+    def other(rows, neighbours, g, k, chain):
+        return load(rows, entry(neighbours, width * g + k) + chain)
+
     @inline
     def moved(rows, neighbours, g, chain, e0, e1, e2, e3, e4, e5, e6, e7):
         """The new spin of one configuration: counts the neighbours that are up, and picks the answer."""
-        d0, d1 = load(rows, neighbours[g, 0] + chain), load(rows, neighbours[g, 1] + chain)
+        d0, d1 = other(rows, neighbours, g, 0, chain), other(rows, neighbours, g, 1, chain)
         c0, c1, c2 = d0 ^ d1, d0 & d1, splat(np.uint64(0))
         k = 2
         while k + 1 < z:
-            d0, d1 = load(rows, neighbours[g, k] + chain), load(rows, neighbours[g, k + 1] + chain)
+            d0, d1 = other(rows, neighbours, g, k, chain), other(rows, neighbours, g, k + 1, chain)
             carry = logic(c0, d0, d1, MAJORITY)
             c0 = logic(c0, d0, d1, XOR3)
             c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
             k += 2
         if k < z:
-            d0 = load(rows, neighbours[g, k] + chain)
+            d0 = other(rows, neighbours, g, k, chain)
             carry, c0 = c0 & d0, c0 ^ d0
             c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
         up = logic(c0, e1, e0, CHOOSE)
@@ -280,8 +287,8 @@ def _move(z: int, symmetric: bool) -> Callable:
     @inline
     def square_moved(rows, neighbours, g, chain, sign, if_equal, if_odd):
         """The same for four neighbours: the majority's sign, or the random one in a tie and where told."""
-        d0, d1 = load(rows, neighbours[g, 0] + chain), load(rows, neighbours[g, 1] + chain)
-        d2, d3 = load(rows, neighbours[g, 2] + chain), load(rows, neighbours[g, 3] + chain)
+        d0, d1 = other(rows, neighbours, g, 0, chain), other(rows, neighbours, g, 1, chain)
+        d2, d3 = other(rows, neighbours, g, 2, chain), other(rows, neighbours, g, 3, chain)
         full, occupied = logic(d2 & d3, d0, d1, OR_AND), (d0 | d1) & (d2 | d3)  # a pair; both pairs
         random = logic(if_equal, full, occupied, OR_DIFFER)
         random = logic(random, logic(d0, d1, d2, XOR3) ^ d3, if_odd, OR_AND)

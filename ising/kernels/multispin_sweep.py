@@ -19,6 +19,7 @@ from .lanes import (
     PARTS,
     WORDS,
     XOR3,
+    entry,
     load,
     logic,
     ones,
@@ -59,7 +60,7 @@ def _copy(rows, ghosts, first, last):
 @inline
 def _other(signed, rows, neighbours, against, g, k):
     """A neighbour, inverted where the bond to it has J < 0."""
-    other = load(rows, neighbours[g, k])
+    other = load(rows, entry(neighbours, g * neighbours.shape[1] + k))
     return other ^ splat(against[g, k]) if len(signed) else other
 
 
@@ -119,7 +120,7 @@ def _attempt(
     w0, w1, w2, w3, w4, w5,
 ):  # fmt: skip
     """Tries to flip the spins of row g of a group, and notes what is open."""
-    row = order[start + g]
+    row = entry(order, start + g)
     own = load(rows, row)
     if len(which) == 1:  # with two unsatisfied bonds the flip is certain
         one, two = _one_or_two(four, signed, rows, own, neighbours, against, start + g)
@@ -187,7 +188,7 @@ def _sweep_groups(
         )
         of_a, of_b = of_slots(scratch)
         for g in range(size):
-            row = order[start + g]
+            row = entry(order, start + g)
             store(rows, row, load(rows, row) ^ turned(scratch, g, of_a, of_b))
         store(rows, spare, splat(NONE))  # or the random numbers it takes would depend on the past
     keep(state, s0, s1, s2, s3, counter)

@@ -28,6 +28,7 @@ from .lanes import (
     WIDTH,
     WORDS,
     aligned,
+    entry,
     load,
     load_row,
     logic,
@@ -157,7 +158,7 @@ def _graph(model: Ising) -> tuple[tuple[np.ndarray, ...], tuple[tuple[np.ndarray
     """
     lattice = model.lattice
     n, line = lattice.n_sites, lattice.shape[-1]
-    low, high = lattice.edges.sort(-1).values.numpy().T.astype(np.int32)
+    low, high = np.ascontiguousarray(lattice.edges.sort(-1).values.numpy().T, dtype=np.int32)
     against = model.bond_couplings.numpy() < 0
     signs = np.where(against, uint64(2**64 - 1), uint64(0)) if against.any() else NO_SIGNS
     beside = (high == low + 1) & (high % line > 0)
@@ -192,7 +193,7 @@ def _satisfied(rows, low, high, signs, e):
     if e >= len(low):
         return splat(uint64(0))
     sign = splat(signs[e]) if len(signs) else splat(uint64(0))
-    return logic(load(rows, low[e]), load(rows, high[e]), sign, NOT_XOR3)
+    return logic(load(rows, entry(low, e)), load(rows, entry(high, e)), sign, NOT_XOR3)
 
 
 @inline
@@ -265,6 +266,12 @@ def _mark_seeds(state, marked, scratch, n_sites, seeds):
     keep(state, s0, s1, s2, s3, counter)
 
 
+@inline
+def _along(marked, bonds, there, bond, k, new):
+    """What is marked with the marks that come along bond k."""
+    return logic(new, load_row(marked, entry(there, k)), load_row(bonds, entry(bond, k)), OR_AND)
+
+
 @bare
 def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
     """Marks all that is connected with what is marked. A line is dirty while it may mark anything new."""
@@ -284,13 +291,13 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
                 news, fresh, previous = nothing, nothing, nothing
                 for i in range(start, stop):
                     old = load_row(marked, i)
-                    new = logic(old, previous, load_row(bonds, before[i]), OR_AND)
-                    k = first[i]
-                    new = logic(new, load_row(marked, there[k]), load_row(bonds, bond[k]), OR_AND)
-                    new = logic(new, load_row(marked, there[k + 1]), load_row(bonds, bond[k + 1]), OR_AND)
+                    new = logic(old, previous, load_row(bonds, entry(before, i)), OR_AND)
+                    k = entry(first, i)
+                    new = _along(marked, bonds, there, bond, k, new)
+                    new = _along(marked, bonds, there, bond, k + 1, new)
                     k += 2
-                    while k < first[i + 1]:
-                        new = logic(new, load_row(marked, there[k]), load_row(bonds, bond[k]), OR_AND)
+                    while k < entry(first, i + 1):
+                        new = _along(marked, bonds, there, bond, k, new)
                         k += 1
                     fresh = new ^ old
                     news = news | fresh
@@ -302,7 +309,7 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
                 for back in range(2, line + 1):
                     i = stop - back
                     old = load_row(marked, i)
-                    new = logic(old, previous, load_row(bonds, before[i + 1]), OR_AND)
+                    new = logic(old, previous, load_row(bonds, entry(before, i + 1)), OR_AND)
                     again = logic(again, new, old, OR_DIFFER)
                     store(marked, i, new)
                     previous = new

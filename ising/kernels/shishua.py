@@ -10,14 +10,13 @@ References:
 
 import numpy as np
 
-from .lanes import PARTS, WORDS, aligned, load, part, shuffle, store
+from .lanes import PARTS, WORDS, aligned, load, part, rotation, store
 from .xoshiro import inline, jit
 
 ROWS = 6  # four of state, the counter and its increment
 WARM_UP = 13  # rounds that spread a seed over the state, as published
 
-_left = shuffle([5, 6, 7, 0, 1, 2, 3, 4])
-_right = shuffle([3, 4, 5, 6, 7, 0, 1, 2])
+_left, _right = rotation(5), rotation(3)
 
 
 @inline
