@@ -19,6 +19,7 @@ References:
 """
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -56,27 +57,40 @@ ANSWER, SCRATCH = 12 * GROUP, 13 * GROUP
 
 
 def _chosen(builder, bits, of_cases):
-    """The value of the case that the bits tell, the lowest bit first, where some values are the same one."""
+    """The value of the case that the bits tell, the lowest bit first; some may be the same, or None for 0."""
+
+    def choose(bit, no, yes):
+        if no is yes:
+            return no
+        if no is None:
+            return builder.and_(bit, yes)
+        if yes is None:
+            return builder.and_(no, builder.not_(bit))
+        return logic_of(builder, bit, yes, no, CHOOSE)
+
     for bit in bits:
-        pairs = zip(of_cases[::2], of_cases[1::2], strict=True)
-        of_cases = [no if no is yes else logic_of(builder, bit, yes, no, CHOOSE) for no, yes in pairs]
-    return of_cases[0]
+        of_cases = [choose(bit, no, yes) for no, yes in zip(of_cases[::2], of_cases[1::2], strict=True)]
+    return ir.Constant(lanes.vector, None) if of_cases[0] is None else of_cases[0]
 
 
 @intrinsic
-def digit(typing, which, c3, c2, c1, c0, rows, at):
-    """The row of the case of each lane, from ``2**len(which)`` rows beginning at ``at``."""
+def digit(typing, which, asked, c3, c2, c1, c0, rows, at):
+    """The row of the case of each lane, from ``2**len(which)`` rows beginning at ``at``.
+
+    They are digits of the rest. A case that is not asked has none: 15/16 is a whole number of cells.
+    """
 
     def generate(context, builder, signature, arguments):
-        *bits, array, first = arguments[1:]
+        *bits, array, first = arguments[2:]
         first = context.cast(builder, first, signature.args[-1], types.int64)
-        table = [
-            row_of(context, builder, signature.args[-2], array, builder.add(first, first.type(case)))
-            for case in range(2 ** len(which))
-        ]
+
+        def row(case):
+            return row_of(context, builder, signature.args[-2], array, builder.add(first, first.type(case)))
+
+        table = [row(case) if len(asked[case]) else None for case in range(2 ** len(which))]
         return _chosen(builder, bits[::-1][: len(which)], table)
 
-    return lanes(which, c3, c2, c1, c0, rows, at), generate
+    return lanes(which, asked, c3, c2, c1, c0, rows, at), generate
 
 
 @intrinsic
@@ -130,7 +144,7 @@ def note(which, scratch, g, left, c3, c2, c1, c0):
 
 
 @inline
-def settle(which, scratch, row, case, chances, i, last, s0, s1, s2, s3, counter, increment):
+def settle(which, asked, scratch, row, case, chances, i, last, s0, s1, s2, s3, counter, increment):
     """Compares digits from i on where this row of scratch is set; leaves there where the answer turns.
 
     Every four words have a generator of their own, which stands still when nothing is open in them: so the
@@ -153,13 +167,13 @@ def settle(which, scratch, row, case, chances, i, last, s0, s1, s2, s3, counter,
         s0, s1 = logic(go, t0, s0, CHOOSE), logic(go, t1, s1, CHOOSE)
         s2, s3 = logic(go, t2, s2, CHOOSE), logic(go, t3, s3, CHOOSE)
         counter = logic(go, next_counter, counter, CHOOSE)
-        d = digit(which, c3, c2, c1, c0, chances, i)
+        d = digit(which, asked, c3, c2, c1, c0, chances, i)
         of, left = logic(left, d, of, CHOOSE), logic(left, w0, d, EQUAL_AND)
-        d = digit(which, c3, c2, c1, c0, chances, i + n)
+        d = digit(which, asked, c3, c2, c1, c0, chances, i + n)
         of, left = logic(left, d, of, CHOOSE), logic(left, w1, d, EQUAL_AND)
-        d = digit(which, c3, c2, c1, c0, chances, i + 2 * n)
+        d = digit(which, asked, c3, c2, c1, c0, chances, i + 2 * n)
         of, left = logic(left, d, of, CHOOSE), logic(left, w2, d, EQUAL_AND)
-        d = digit(which, c3, c2, c1, c0, chances, i + 3 * n)
+        d = digit(which, asked, c3, c2, c1, c0, chances, i + 3 * n)
         of, left = logic(left, d, of, CHOOSE), logic(left, w3, d, EQUAL_AND)
         i += 4 * n
     store(scratch, row, logic(of, left, left, AND_NOT))  # u = p
@@ -167,7 +181,7 @@ def settle(which, scratch, row, case, chances, i, last, s0, s1, s2, s3, counter,
 
 
 @inline
-def finish(which, scratch, size, chances, at, s0, s1, s2, s3, counter, increment):
+def finish(which, asked, scratch, size, chances, at, s0, s1, s2, s3, counter, increment):
     """Decides what is open in a group of rows, and returns the state of the generator.
 
     Each lane's first two open rows get a slot, and ten digits are compared in both; then what is left is
@@ -203,13 +217,13 @@ def finish(which, scratch, size, chances, at, s0, s1, s2, s3, counter, increment
     last = i + SLOT_DIGITS * n
     while i < last:
         w0, w1, w2, w3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-        d = digit(which, a3, a2, a1, a0, chances, i)
+        d = digit(which, asked, a3, a2, a1, a0, chances, i)
         of_a, a = logic(a, d, of_a, CHOOSE), logic(a, w0, d, EQUAL_AND)
-        d = digit(which, b3, b2, b1, b0, chances, i)
+        d = digit(which, asked, b3, b2, b1, b0, chances, i)
         of_b, b = logic(b, d, of_b, CHOOSE), logic(b, w1, d, EQUAL_AND)
-        d = digit(which, a3, a2, a1, a0, chances, i + n)
+        d = digit(which, asked, a3, a2, a1, a0, chances, i + n)
         of_a, a = logic(a, d, of_a, CHOOSE), logic(a, w2, d, EQUAL_AND)
-        d = digit(which, b3, b2, b1, b0, chances, i + n)
+        d = digit(which, asked, b3, b2, b1, b0, chances, i + n)
         of_b, b = logic(b, d, of_b, CHOOSE), logic(b, w3, d, EQUAL_AND)
         i += 2 * n
     store(scratch, OF_A, logic(of_a, a, a, AND_NOT))
@@ -235,8 +249,9 @@ def finish(which, scratch, size, chances, at, s0, s1, s2, s3, counter, increment
                 row, case, i = OPEN + turn, CASE + turn, at + REST * n
             if some(load(scratch, row)):
                 s0, s1, s2, s3, counter = settle(
-                    which, scratch, row, case, chances, i, at + HEIGHT * n, s0, s1, s2, s3, counter, increment
-                )
+                    which, asked, scratch, row, case, chances, i, at + HEIGHT * n,
+                    s0, s1, s2, s3, counter, increment,
+                )  # fmt: skip
             row, case = LEFT_B, CASE_B
     return s0, s1, s2, s3, counter
 

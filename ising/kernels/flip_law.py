@@ -30,7 +30,7 @@ class Law:
             apart by the spin, 8, where four and more count as three; else 8 or 16.
         by_spin: Whether the own spin matters.
         form: What :func:`sweep_column` calls ``which`` and ``asked``: cases whose flip is certain, for all
-            degrees, are not asked.
+            degrees, or that never occur are not asked.
     """
 
     def __init__(self, update: str, J: float, h: float, degrees: np.ndarray):
@@ -47,7 +47,8 @@ class Law:
         width = self.cases // 2 if self.by_spin else self.cases
         self._cost = cost[:, : 1 + self.by_spin, :width].reshape(len(degrees), self.cases)
         certain = free[:, : 1 + self.by_spin, :width].reshape(len(degrees), self.cases).all(0)
-        asked = [(0,) * (not c) for c in certain] + [()] * (16 - self.cases)
+        never = np.tile(np.arange(width) > degrees.max(), 1 + self.by_spin)
+        asked = [(0,) * (not c) for c in certain | never] + [()] * (16 - self.cases)
         self.form = (0,) * (self.cases.bit_length() - 1), tuple(asked)
 
     def probability(self, beta: np.ndarray) -> np.ndarray:

@@ -108,6 +108,7 @@ class Triton:
         return energy.cpu().numpy(), magnetisation.cpu().numpy()
 
     def set_beta(self, beta: float | np.ndarray) -> None:
+        """One number, or one per chain; chains that share a word have to be alike."""
         per_chain = np.broadcast_to(np.asarray(beta, dtype=np.float64), (self._chains,))
         chains_per_word = 1 if self._tiled else LANES
         per_word = per_chain[::chains_per_word]

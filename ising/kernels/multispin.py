@@ -94,6 +94,9 @@ class Multispin:
         return tiles.bits.unpack(self.bits(), self.n_sites)
 
     def measure(self) -> tuple[np.ndarray, np.ndarray]:
+        """Total energy and magnetisation, from the unequal ends of bonds and the spins that are up, counted
+        in all lanes at once, see :mod:`ising.kernels.tally`; float64, ``(chains,)`` each.
+        """
         ends, sites = self.ends
         counted = self._over_columns(
             lambda column: (tally(self.rows[column], *ends), tally(self.rows[column], *sites))
@@ -105,6 +108,7 @@ class Multispin:
         return -self.J * (self.bonds - 2.0 * unsatisfied) - self.h * magnetisation, magnetisation
 
     def set_beta(self, beta: float | np.ndarray) -> None:
+        """See :meth:`ising.kernels.Sampler.set_beta`: the tables of the probabilities are written anew."""
         beta = np.asarray(beta, dtype=np.float64)
         if beta.ndim and (beta == beta[0]).all():
             beta = beta[0]

@@ -184,7 +184,7 @@ def _sweep_groups(
                 chances, at, b2, b3, a0, a1, a2, a3,
             )  # fmt: skip
         s0, s1, s2, s3, counter = finish(
-            which, scratch, size, chances, at, s0, s1, s2, s3, counter, increment
+            which, asked, scratch, size, chances, at, s0, s1, s2, s3, counter, increment
         )
         of_a, of_b = of_slots(scratch)
         for g in range(size):

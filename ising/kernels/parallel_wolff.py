@@ -85,7 +85,10 @@ class ParallelWolff:
         self.set_beta(beta)
 
     def sweep(self, n: int) -> float:
+        """Flips n clusters in every chain; the flipped fraction is that of the last ones."""
+
         def run(block: np.ndarray, work: tuple[np.ndarray, ...]) -> int:
+            """The columns of one thread, with memory of its own; returns the flips of the last clusters."""
             dirty = np.empty(len(self._graph[-1]), dtype=np.uint8)
             flips = 0
             for column in block:
@@ -119,6 +122,9 @@ class ParallelWolff:
         return bits.unpack(self.bits(), self._n_sites)
 
     def measure(self) -> tuple[np.ndarray, np.ndarray]:
+        """Total energy and magnetisation, from the unequal ends of bonds and the spins that are up, counted
+        in all lanes at once, see :mod:`ising.kernels.tally`; float64, ``(chains,)`` each.
+        """
         counted = [
             self._tiles.per_chain(lane_counts(np.stack([tally(rows, *pairs) for rows in self._rows])))
             for pairs in self._ends
@@ -127,6 +133,7 @@ class ParallelWolff:
         return -self._J * (self._bonds - 2.0 * counted[0]) - self._h * magnetisation, magnetisation
 
     def set_beta(self, beta: float | np.ndarray) -> None:
+        """See :meth:`ising.kernels.Sampler.set_beta`: the tables of the probabilities are written anew."""
         beta = np.asarray(beta, dtype=np.float64)
         if beta.ndim and (beta == beta[0]).all():
             beta = beta[0]
@@ -217,7 +224,9 @@ def _draw_bonds(rows, state, bonds, scratch, size, low, high, signs, chance):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = _satisfied(rows, low, high, signs, start + g + 1)
             store(bonds, start + g + 1, _decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3))
-        s0, s1, s2, s3, counter = finish((), scratch, size, chance, 0, s0, s1, s2, s3, counter, increment)
+        s0, s1, s2, s3, counter = finish(
+            (), ASKED, scratch, size, chance, 0, s0, s1, s2, s3, counter, increment
+        )
         of_a, of_b = of_slots(scratch)
         for g in range(size):
             store(bonds, start + g, load(bonds, start + g) ^ turned(scratch, g, of_a, of_b))
@@ -239,7 +248,9 @@ def _tied(rows, state, marked, scratch, size, n_sites, chance, up):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = logic(load(marked, j), load(rows, j), along, EQUAL_AND)
             store(scratch, ANSWER + g + 1, _decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3))
-        s0, s1, s2, s3, counter = finish((), scratch, size, chance, 0, s0, s1, s2, s3, counter, increment)
+        s0, s1, s2, s3, counter = finish(
+            (), ASKED, scratch, size, chance, 0, s0, s1, s2, s3, counter, increment
+        )
         of_a, of_b = of_slots(scratch)
         for g in range(size):
             tied = tied | (load(scratch, ANSWER + g) ^ turned(scratch, g, of_a, of_b))

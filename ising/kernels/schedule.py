@@ -50,7 +50,7 @@ def ghosts(layout: Tiles) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _steps(layout: Tiles) -> list[np.ndarray]:
-    """The rows of one colour of one band, each after its neighbours of lower colours, with these still near."""
+    """The rows of one colour of a band, after their neighbours of lower colours and while these are near."""
     bands = 1 if layout.rows <= NEAR else -(-layout.rows // BAND)
     step = layout.colours.astype(np.int64) * bands + np.arange(layout.rows) // (BAND if bands > 1 else NEAR)
     itself, n = np.append(np.arange(layout.rows), layout.ghosts[:, 0]), (layout.colours.max() + 1) * bands

@@ -365,7 +365,7 @@ def _decide(which, state, scratch, planes, rows, size):
             chances.note(which, notes, g, left, c3, c2, c1, c0)
             store(notes, chances.ANSWER + g, yes)
         s0, s1, s2, s3, counter = chances.finish(
-            which, notes, size, table, 0, s0, s1, s2, s3, counter, increment
+            which, asked, notes, size, table, 0, s0, s1, s2, s3, counter, increment
         )
         keep(own, s0, s1, s2, s3, counter)
         of_a, of_b = chances.of_slots(notes)
