@@ -81,6 +81,7 @@ def digit(typing, which, asked, c3, c2, c1, c0, rows, at):
     """
 
     def generate(context, builder, signature, arguments):
+        """The instructions: loads of the rows that are needed, and a tree of choices."""
         *bits, array, first = arguments[2:]
         first = context.cast(builder, first, signature.args[-1], types.int64)
 
@@ -107,6 +108,7 @@ def decide(typing, which, asked, c3, c2, c1, c0, chances, at, w0, w1, w2, w3, w4
     result, cases = types.UniTuple(lanes, 2), 2 ** len(which)
 
     def generate(context, builder, signature, arguments):
+        """The instructions: the digits of every case that is asked, then a tree of choices."""
         bits, array, first, words = arguments[2:6], arguments[6], arguments[7], arguments[8:]
         first = context.cast(builder, first, signature.args[7], types.int64)
 

@@ -69,7 +69,8 @@ def sweeper(z: int, symmetric: bool) -> Callable:
     """The compiled sweep for up to z neighbours."""
     thresholds = (z + 1) // 2 if symmetric else z + 1
     block = DIGITS * thresholds
-    compare, finish, move = _comparison(thresholds, symmetric), _finish(thresholds), _move(z, symmetric)
+    compare, finish = _comparison(thresholds, symmetric), _finish(thresholds)
+    move = _square_move if symmetric and z == 4 else _move(z, symmetric)
 
     @inline
     def sweep_groups(rows, state, scratch, size, first, last, order, neighbours, kinds, chances):
@@ -118,6 +119,7 @@ def _comparison(thresholds: int, symmetric: bool) -> Callable:
 
     @inline
     def compare(scratch, g, chances, at, w0, w1, w2, w3, w4, w5, w6, w7):
+        """Leaves the answers of row g in scratch; returns the lanes in which they are open."""
         for j in range(thresholds):
             answer = splat(np.uint64(0))
             if not symmetric:
@@ -192,6 +194,7 @@ def _finish(thresholds: int) -> Callable:
 
     @inline
     def finish(scratch, size, a, b, third, chances, at, s0, s1, s2, s3, counter, increment):
+        """Settles both slots, then the rows that wait; returns the state of the generator."""
         for j in range(thresholds):
             store(scratch, OF_SLOT + 2 * j, splat(np.uint64(0)))
             store(scratch, OF_SLOT + 2 * j + 1, splat(np.uint64(0)))
@@ -215,64 +218,113 @@ def _digit(left, w, chances, at, answer):
     return logic(left, d, answer, CHOOSE), logic(left, w, d, EQUAL_AND)
 
 
-def _move(z: int, symmetric: bool) -> Callable:
-    """Moves one row of all three configurations: counts the neighbours that are up, and picks the answer."""
+@inline
+def _answered(scratch, g, j):
+    """The answer of row g for threshold j, with what the slots found."""
+    a, b = load(scratch, SLOT_A + g), load(scratch, SLOT_B + g)
+    answer = logic(load(scratch, ANSWER + GROUP * j + g), a, load(scratch, OF_SLOT + 2 * j), OR_AND)
+    return logic(answer, b, load(scratch, OF_SLOT + 2 * j + 1), OR_AND)
 
-    @inline
-    def answered(scratch, g, j):
-        """The answer of row g for threshold j, with what the slots found."""
-        a, b = load(scratch, SLOT_A + g), load(scratch, SLOT_B + g)
-        answer = logic(load(scratch, ANSWER + GROUP * j + g), a, load(scratch, OF_SLOT + 2 * j), OR_AND)
-        return logic(answer, b, load(scratch, OF_SLOT + 2 * j + 1), OR_AND)
+
+@inline
+def _other(rows, neighbours, k, chain):
+    """The neighbour in place k of the table, of the same configuration."""
+    return load(rows, entry(neighbours, k) + chain)
+
+
+@inline
+def _square_moved(rows, neighbours, g, chain, sign, if_equal, if_odd):
+    """The new spin of one configuration: the majority's sign, or the random one in a tie and where told."""
+    k = 4 * g
+    d0, d1 = _other(rows, neighbours, k, chain), _other(rows, neighbours, k + 1, chain)
+    d2, d3 = _other(rows, neighbours, k + 2, chain), _other(rows, neighbours, k + 3, chain)
+    full, occupied = logic(d2 & d3, d0, d1, OR_AND), (d0 | d1) & (d2 | d3)  # a pair; both pairs
+    random = logic(if_equal, full, occupied, OR_DIFFER)
+    random = logic(random, logic(d0, d1, d2, XOR3) ^ d3, if_odd, OR_AND)
+    return logic(random, sign, full, CHOOSE)
+
+
+@inline
+def _square_move(rows, scratch, neighbours, start, g, row):
+    """What :func:`_move` makes, for four neighbours and no field."""
+    sign, if_equal, if_odd = load(scratch, SIGN + g), _answered(scratch, g, 0), _answered(scratch, g, 1)
+    top = _square_moved(rows, neighbours, start + g, TOP, sign, if_equal, if_odd)
+    bottom = _square_moved(rows, neighbours, start + g, BOTTOM, sign, if_equal, if_odd)
+    carried = _square_moved(rows, neighbours, start + g, CARRIED, sign, if_equal, if_odd)
+    store(rows, row + TOP, top)
+    store(rows, row + BOTTOM, bottom)
+    store(rows, row + CARRIED, carried)
+
+
+def _below(z: int, symmetric: bool) -> Callable:
+    """Where a spin becomes +1 that has n of its z neighbours up."""
 
     @inline
     def below(scratch, g, n):
-        """Where a spin with n neighbours up becomes +1."""
+        """The lanes of row g; n is a constant."""
         if n > z:
             return splat(np.uint64(0))
         if not symmetric:
-            return answered(scratch, g, n)
+            return _answered(scratch, g, n)
         sign = load(scratch, SIGN + g)
         if 2 * n == z:
             return sign
         if 2 * n < z:
-            return sign & answered(scratch, g, n)
-        return logic(answered(scratch, g, z - n), sign, splat(ALL), CHOOSE)
+            return sign & _answered(scratch, g, n)
+        return logic(_answered(scratch, g, z - n), sign, splat(ALL), CHOOSE)
 
+    return below
+
+
+def _up(z: int) -> Callable:
+    """Counts the neighbours that are up in one configuration, in binary, the lowest digit first."""
     width = max(2, z)
 
     @inline
-    def other(rows, neighbours, g, k, chain):
-        return load(rows, entry(neighbours, width * g + k) + chain)
-
-    @inline
-    def moved(rows, neighbours, g, chain, e0, e1, e2, e3, e4, e5, e6, e7):
-        """The new spin of one configuration: counts the neighbours that are up, and picks the answer."""
-        d0, d1 = other(rows, neighbours, g, 0, chain), other(rows, neighbours, g, 1, chain)
+    def up(rows, neighbours, g, chain):
+        """Of row g."""
+        first, k = width * g, 2
+        d0, d1 = _other(rows, neighbours, first, chain), _other(rows, neighbours, first + 1, chain)
         c0, c1, c2 = d0 ^ d1, d0 & d1, splat(np.uint64(0))
-        k = 2
         while k + 1 < z:
-            d0, d1 = other(rows, neighbours, g, k, chain), other(rows, neighbours, g, k + 1, chain)
+            d0, d1 = (
+                _other(rows, neighbours, first + k, chain),
+                _other(rows, neighbours, first + k + 1, chain),
+            )
             carry = logic(c0, d0, d1, MAJORITY)
             c0 = logic(c0, d0, d1, XOR3)
             c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
             k += 2
         if k < z:
-            d0 = other(rows, neighbours, g, k, chain)
+            d0 = _other(rows, neighbours, first + k, chain)
             carry, c0 = c0 & d0, c0 ^ d0
             c2, c1 = logic(c2, c1, carry, FLIP_AND), c1 ^ carry
-        up = logic(c0, e1, e0, CHOOSE)
+        return c0, c1, c2
+
+    return up
+
+
+def _move(z: int, symmetric: bool) -> Callable:
+    """Moves one row of all three configurations: the number of neighbours that are up picks the answer."""
+    below, up = _below(z, symmetric), _up(z)
+
+    @inline
+    def moved(rows, neighbours, g, chain, e0, e1, e2, e3, e4, e5, e6, e7):
+        """The new spin of one configuration."""
+        c0, c1, c2 = up(rows, neighbours, g, chain)
+        spin = logic(c0, e1, e0, CHOOSE)
         if z > 1:
-            up = logic(c1, logic(c0, e3, e2, CHOOSE), up, CHOOSE)
+            spin = logic(c1, logic(c0, e3, e2, CHOOSE), spin, CHOOSE)
         if z > 3:
             high = logic(c0, e5, e4, CHOOSE)
             if z > 5:
                 high = logic(c1, logic(c0, e7, e6, CHOOSE), high, CHOOSE)
-            up = logic(c2, high, up, CHOOSE)
-        return up
+            spin = logic(c2, high, spin, CHOOSE)
+        return spin
 
     @inline
     def move(rows, scratch, neighbours, start, g, row):
+        """All three configurations of row g."""
         e0, e1 = below(scratch, g, 0), below(scratch, g, 1)
         e2, e3 = below(scratch, g, 2), below(scratch, g, 3)
         e4, e5 = below(scratch, g, 4), below(scratch, g, 5)
@@ -284,24 +336,4 @@ def _move(z: int, symmetric: bool) -> Callable:
         store(rows, row + BOTTOM, bottom)
         store(rows, row + CARRIED, carried)
 
-    @inline
-    def square_moved(rows, neighbours, g, chain, sign, if_equal, if_odd):
-        """The same for four neighbours: the majority's sign, or the random one in a tie and where told."""
-        d0, d1 = other(rows, neighbours, g, 0, chain), other(rows, neighbours, g, 1, chain)
-        d2, d3 = other(rows, neighbours, g, 2, chain), other(rows, neighbours, g, 3, chain)
-        full, occupied = logic(d2 & d3, d0, d1, OR_AND), (d0 | d1) & (d2 | d3)  # a pair; both pairs
-        random = logic(if_equal, full, occupied, OR_DIFFER)
-        random = logic(random, logic(d0, d1, d2, XOR3) ^ d3, if_odd, OR_AND)
-        return logic(random, sign, full, CHOOSE)
-
-    @inline
-    def square_move(rows, scratch, neighbours, start, g, row):
-        sign, if_equal, if_odd = load(scratch, SIGN + g), answered(scratch, g, 0), answered(scratch, g, 1)
-        top = square_moved(rows, neighbours, start + g, TOP, sign, if_equal, if_odd)
-        bottom = square_moved(rows, neighbours, start + g, BOTTOM, sign, if_equal, if_odd)
-        carried = square_moved(rows, neighbours, start + g, CARRIED, sign, if_equal, if_odd)
-        store(rows, row + TOP, top)
-        store(rows, row + BOTTOM, bottom)
-        store(rows, row + CARRIED, carried)
-
-    return square_move if symmetric and z == 4 else move
+    return move

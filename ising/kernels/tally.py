@@ -9,7 +9,7 @@ References:
 
 import numpy as np
 
-from .lanes import LANES, MAJORITY, PARTS, WORDS, XOR3, load, logic, part, splat, store
+from .lanes import LANES, MAJORITY, PARTS, WORDS, XOR3, entry, load, logic, part, splat, store
 from .xoshiro import bare, inline
 
 PLANES = 40  # binary digits of a count
@@ -51,8 +51,8 @@ def lane_counts(planes: np.ndarray) -> np.ndarray:
 @inline
 def _differ(rows, i, j, against, k):
     if len(against):
-        return logic(load(rows, i[k]), load(rows, j[k]), splat(against[k]), XOR3)
-    return load(rows, i[k]) ^ load(rows, j[k])
+        return logic(load(rows, entry(i, k)), load(rows, entry(j, k)), splat(against[k]), XOR3)
+    return load(rows, entry(i, k)) ^ load(rows, entry(j, k))
 
 
 @inline
