@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ising import kernels, lattices, stats, updates
-from ising.kernels import chances, shishua, tables, tally
+from ising.kernels import chances, schedule, shishua, tables, tally, tiles
 from ising.kernels.lanes import PARTS, aligned, load, part, store
 from ising.kernels.shishua import draw as shishua_draw
 from ising.kernels.shishua import keep, resume
@@ -372,6 +372,33 @@ def _decide(which, state, scratch, planes, rows, size):
         for g in range(16):
             row = chances.ANSWER + g
             store(notes, row, load(notes, row) ^ chances.turned(notes, g, of_a, of_b))
+
+
+@pytest.mark.parametrize(
+    ("name", "L", "chains"), [("square", 96, 512), ("square", 2048, 1), ("triangular", 72, 512)]
+)
+def test_bands_change_nothing_that_a_spin_sees(name, L, chains):
+    """Each row comes after all its neighbours of lower colours; ghosts are copied with their rows."""
+    layout = tiles.best(Ising(lattices.build(name, L)), chains)
+    order, _, ends = schedule.groups(layout)
+    assert len(ends) > 2 * layout.colours.max() + 2
+    found = order[order < layout.rows]
+    assert np.sort(found).tolist() == list(range(layout.rows))
+    step = np.empty(layout.rows, dtype=int)
+    step[found] = np.repeat(np.arange(len(ends)), chances.GROUP * np.diff(ends, prepend=0))[
+        order < layout.rows
+    ]
+    i, k = np.nonzero(layout.neighbours != tiles.NOWHERE)
+    j = np.append(np.arange(layout.rows), layout.ghosts[:, 0])[layout.neighbours[i, k]]
+    lower = layout.colours[j] < layout.colours[i]
+    assert (step[j] < step[i])[lower].all()
+    one_by_one = (
+        np.arange(layout.rows) // schedule.BAND * 8 + layout.colours
+    )  # all colours of a band, then the next
+    assert not (one_by_one[j] < one_by_one[i])[lower].all()
+    ghosts, ghost_ends = schedule.ghosts(layout)
+    of_step = np.searchsorted(ghost_ends, np.arange(len(ghosts)), side="right")
+    assert (of_step == step[ghosts[:, 0]]).all()
 
 
 @pytest.mark.parametrize("pairs", [1, 15, 16, 100])
