@@ -24,6 +24,7 @@ from .fused import decide, fill, mix
 
 _VECTORS, _BLOCK = 3, 4  # of configurations, of channels
 _SIDE = _VECTORS * LANES
+_COLUMNS = 4  # whose windows fit in the first cache
 
 
 class Window(NamedTuple):
@@ -212,15 +213,16 @@ def _draw(
 
 @jit
 def _above(sums, width, weights, start, grid, row, reach, columns, inputs):
-    """Adds what the rows above contribute, to a whole row."""
+    """Adds what the rows above contribute, to a whole row, a few columns at a time: what they read stays near."""
     across, n = columns + 2 * reach, (2 * reach + 1) * inputs
-    for c in range(0, width, _BLOCK):
+    for nearest in range(0, columns, _COLUMNS):
         for above in range(max(0, reach - row), reach):
-            first = start + (above * width + c) * n
             source = (row - reach + above) % (reach + 1) * across
-            for column in range(columns):
-                target = (column * width + c) * _SIDE
-                _add_block(sums, target, weights, first, grid, (source + column) * inputs * _SIDE, n)
+            for c in range(0, width, _BLOCK):
+                first = start + (above * width + c) * n
+                for column in range(nearest, min(nearest + _COLUMNS, columns)):
+                    target = (column * width + c) * _SIDE
+                    _add_block(sums, target, weights, first, grid, (source + column) * inputs * _SIDE, n)
 
 
 @jit
