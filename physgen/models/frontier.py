@@ -14,7 +14,8 @@ x_i the slots before site i is drawn. Nothing of the exact conditional is lost, 
 
 Each D, A and v is a sum of one that all rows share and one of the site alone. The rows of a torus differ
 little, so what they have in common is learnt first, from the gradients of all of them: on 24 x 24 sites at
-the critical point, 2000 steps lead to an effective sample size of 0.83 instead of 0.74.
+the critical point, 2000 steps of reverse KL at a rate of 3e-3 lead to an effective sample size of 0.77
+instead of 0.74.
 
 References:
     | Solving Statistical Mechanics Using Variational Autoregressive Networks (Wu, Wang and Zhang, 2019),
