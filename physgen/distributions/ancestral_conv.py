@@ -213,7 +213,7 @@ def _draw(
 
 @jit
 def _above(sums, width, weights, start, grid, row, reach, columns, inputs):
-    """Adds what the rows above contribute, to a whole row; some columns at a time, as their windows overlap."""
+    """Adds what the rows above contribute, to a whole row; a few columns at a time, whose windows overlap."""
     across, n = columns + 2 * reach, (2 * reach + 1) * inputs
     for nearest in range(0, columns, _COLUMNS):
         for above in range(max(0, reach - row), reach):
