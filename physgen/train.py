@@ -85,11 +85,12 @@ class GradientStep:
     def __call__(self, batch: Tensor) -> Metrics:
         result = self.loss(batch)
         value, metrics = result if isinstance(result, tuple) else (result, {})
-        self.optimizer.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         value.backward()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if not (value.isfinite() and norm.isfinite()):
+        norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm()
+        if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
             raise FloatingPointError(
                 f"step {self.done + 1}: the loss is {value.item():g} with gradient norm {norm.item():g}; "
                 "resume from the last checkpoint with a lower learning rate or with clip="

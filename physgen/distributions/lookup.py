@@ -18,7 +18,7 @@ from numba import types, uint32
 from numba.extending import intrinsic
 from torch import Tensor
 
-from .compiled import INDEX, LANES, WORD, aligned, eight, fetch, jit, place, shuffled
+from .compiled import INDEX, LANES, WORD, eight, fetch, jit, place, shuffled
 
 _WORD = 32  # bits
 _WIDE = 64  # columns at a time
@@ -73,7 +73,7 @@ def _by_tables(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor | No
     if not matrix.is_contiguous() and not matrix.mT.is_contiguous():
         matrix = matrix.contiguous()
     flat = (matrix if matrix.is_contiguous() else matrix.mT).detach().view(-1).numpy()
-    scratch = aligned(_HIGH * _WIDE), aligned(_HIGH * 4 * _WIDE), aligned(n * _WIDE)
+    scratch = torch.empty((5 * _HIGH + n) * _WIDE).numpy()  # torch starts it with a line of the cache
     low, high, shape = np.float32(low), np.float32(1), (K, *matrix.stride())
     _multiply(words, flat, shape, start, low, high, scratch, out.view(-1).numpy())
     return out
@@ -247,11 +247,12 @@ def _pack_columns(columns, words):
 @jit
 def _multiply(words, matrix, steps, start, low, high, scratch, out):
     """The product plus ``start``, of the matrix whose rows and columns are so many numbers apart."""
-    tile, table, sums = scratch
     n, K, M = words.shape[1], steps[0], start.size
+    tile, table = scratch[: _HIGH * _WIDE], scratch[_HIGH * _WIDE : 5 * _HIGH * _WIDE]
+    sums = scratch[5 * _HIGH * _WIDE :]
     for column in range(0, M, _WIDE):
         wide = min(_WIDE, M - column)
-        sums[: n * _WIDE] = 0
+        sums[:] = 0
         for row in range(0, K, _HIGH):
             _copy(matrix, row, column, min(_HIGH, K - row), wide, steps, tile)
             for g in range(_GROUPS):

@@ -76,15 +76,14 @@ class RestrictedBoltzmann(TorchDistribution):
             hint = " (it looks transposed)" if found == expected[::-1] else ""
             raise ValueError(f"weight must end in (visible, hidden) = {expected}, got {found}{hint}")
         self.visible_units, self.hidden_units = visible, hidden
-        batch_shape = torch.broadcast_shapes(
-            weight.shape[:-2],
-            loc.shape[:-1],
-            hidden_bias.shape[:-1],
-            *(layer.batch_shape for layer in (visible, hidden)),
-        )
-        self.weight = weight.expand(*batch_shape, *expected)
-        self.loc = loc.expand(*batch_shape, visible.width)
-        self.hidden_bias = hidden_bias.expand(*batch_shape, hidden.width)
+        batches = weight.shape[:-2], loc.shape[:-1], hidden_bias.shape[:-1]
+        batches += visible.batch_shape, hidden.batch_shape
+        batch_shape = torch.broadcast_shapes(*batches) if any(batches) else Size()
+        if batch_shape:
+            weight = weight.expand(*batch_shape, *expected)
+            loc = loc.expand(*batch_shape, visible.width)
+            hidden_bias = hidden_bias.expand(*batch_shape, hidden.width)
+        self.weight, self.loc, self.hidden_bias = weight, loc, hidden_bias
         self.known_log_z = None if log_partition is None else torch.as_tensor(log_partition)
         super().__init__(batch_shape, self.loc.shape[-1:], validate_args=validate_args)
         self._check_normalisable()
@@ -271,6 +270,8 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def _check_normalisable(self) -> None:
         """The quadratic part of E must be positive; for relu units that is enough but more than they need."""
+        if min(self.visible_units.n_states, self.hidden_units.n_states) < math.inf:
+            return
         rows, columns = (x.stiffness(self.weight).detach() for x in (self.visible_units, self.hidden_units))
         if not (rows.any() and columns.any()):
             return

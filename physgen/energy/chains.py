@@ -40,7 +40,8 @@ class ContrastiveDivergence:
             field = law.hidden_field(data)
             h = law.hidden_units.draw(field, self.generator)
             v = law.gibbs(law.draw_visible(h, self.generator), self.k - 1, self.generator)
-        return contrast(law, data, v, field)
+            fields = torch.cat([field, law.hidden_field(v)])
+        return contrast(law, data, v, fields)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.get_state()}
@@ -55,7 +56,8 @@ class PersistentCD:
     Biased when the model changes faster than its chains mix: raise k or lower the learning rate. The chains
     answer late to a change of the model, so an optimiser with momentum swings around the solution; take
     ``Adam(betas=(0.0, 0.999))``, a falling rate and averaged parameters. Chains that start from data hold the
-    right shares of well separated modes from the first step on.
+    right shares of well separated modes from the first step on. Hidden units go on too: drawn
+    in the fields that the gradient needs, they are the first half of the update in the next call.
 
     Arguments:
         model: The machine.
@@ -82,19 +84,27 @@ class PersistentCD:
         self.model, self.k = model, positive("k", k)
         self.chains = evenly(model, start, positive("chains", chains))
         self.generator = torch.Generator(self.chains.device).manual_seed(private_seed(seed, 3))
+        self.hidden = model.distribution().draw_hidden(self.chains, self.generator)
 
     def __call__(self, data: Tensor) -> Tensor:
         law = self.model.distribution()
         data = rows_of(law, data)
         with torch.no_grad():
-            self.chains = law.gibbs(self.chains, self.k, self.generator)
-        return contrast(law, data, self.chains)
+            self._update(law)
+            fields = law.hidden_field(torch.cat([data, self.chains]))
+            self.hidden = law.hidden_units.draw(fields[len(data) :], self.generator)
+        return contrast(law, data, self.chains, fields)
+
+    def _update(self, law: RestrictedBoltzmann) -> None:
+        v = law.draw_visible(self.hidden, self.generator)
+        self.chains = law.gibbs(v, self.k - 1, self.generator)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"chains": self.chains, "generator": self.generator.get_state()}
+        return {"chains": self.chains, "hidden": self.hidden, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.chains = same_shape(state["chains"], self.chains)
+        self.hidden = same_shape(state["hidden"], self.hidden)
         self.generator.set_state(state["generator"].cpu())
 
 
@@ -150,8 +160,10 @@ class FastPCD(PersistentCD):
             plain = (law.weight, law.loc, law.hidden_bias)
             moved = [x + fast for x, fast in zip(plain, self.overlay, strict=True)]
             pushed = RestrictedBoltzmann(law.visible_units, law.hidden_units, *moved, validate_args=False)
-            self.chains = pushed.gibbs(self.chains, self.k, self.generator)
-            slope = difference(law, data, self.chains)
+            self._update(pushed)
+            self.hidden = pushed.draw_hidden(self.chains, self.generator)
+            rows = torch.cat([data, self.chains])
+            _, slope = difference(law, rows, law.hidden_field(rows), len(data))
             for fast, part in zip(self.overlay, slope, strict=True):
                 fast.mul_(self.decay).sub_(part, alpha=self.rate)
         if learns_units(law):

@@ -55,14 +55,14 @@ def moments(law: RestrictedBoltzmann, v: Tensor, field: Tensor | None = None) ->
     return Moments(product(t_v.mT, t_h / len(v)), t_v.mean(0), t_h.mean(0))
 
 
-def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None) -> Tensor:
+def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, fields: Tensor | None = None) -> Tensor:
     """A scalar with the gradient of ``F(data).mean() - F(chains).mean()``, F the free energy.
 
     Where the units have parameters of their own to learn (widths), it is that difference itself.
 
     Arguments:
         data, chains: Configurations ``(n, D)``, as many or not.
-        field: ``law.hidden_field(data)``, where that is known already.
+        fields: Fields of the hidden units, first for the data and then for the chains, where known already.
 
     Example:
         >>> from physgen.models.rbm import RBM
@@ -75,23 +75,27 @@ def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tens
     check_bounded(law, data, chains)
     if learns_units(law):
         return law.free_energy(data).mean() - law.free_energy(chains).mean()
-    return along(law, difference(law, data, chains, field))
+    rows = torch.cat([data, chains])
+    with torch.no_grad():
+        fields = law.hidden_field(rows) if fields is None else fields
+        share, slope = difference(law, rows, fields, len(data))
+        value = share.flatten().dot(fields.flatten()) + slope.visible.dot(law.loc)
+    return along(law, slope, value)
 
 
 @torch.no_grad()
-def difference(
-    law: RestrictedBoltzmann, data: Tensor, chains: Tensor, field: Tensor | None = None
-) -> Moments:
-    """Moments of the chains minus those of the data, by one product of all rows."""
-    rows = torch.cat([data, chains])
-    fields = law.hidden_field(rows) if field is None else torch.cat([field, law.hidden_field(chains)])
-    hidden = law.hidden_units
+def difference(law: RestrictedBoltzmann, rows: Tensor, fields: Tensor, n: int) -> tuple[Tensor, Moments]:
+    r"""Moments of the rows after the first n minus those of the first n, by one product of all rows.
+
+    Returns:
+        :math:`\bar t_h` times the share of each row in the difference, and the difference.
+    """
+    hidden, others = law.hidden_units, len(rows) - n
     t_v, t_h = law.visible_units.coupled(rows), hidden.coupled(hidden.mean(fields))
-    share = torch.cat(
-        [t_h.new_full((len(data),), -1 / len(data)), t_h.new_full((len(chains),), 1 / len(chains))]
-    )
+    share = t_h.new_full((len(rows),), 1 / others)
+    share[:n] = -1 / n
     t_h = t_h * share.unsqueeze(-1)
-    return Moments(product(t_v.mT, t_h), share @ t_v, t_h.sum(0))
+    return t_h, Moments(product(t_v.mT, t_h), share @ t_v, t_h.sum(0))
 
 
 def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor:
@@ -99,19 +103,26 @@ def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor
     return along(law, Moments(*(m - d for m, d in zip(model, data, strict=True))))
 
 
-def along(law: RestrictedBoltzmann, slope: Moments) -> Tensor:
-    """A scalar with this slope in the plain parameters, for one backward pass, which uses the slope up."""
-    return _Along.apply(law.weight, law.loc, law.hidden_bias, slope)
+def along(law: RestrictedBoltzmann, slope: Moments, value: Tensor | None = None) -> Tensor:
+    """A scalar with this slope in the plain parameters, for one backward pass, which uses the slope up.
+
+    Arguments:
+        value: Of the scalar product of parameters and slope, where it is known already.
+    """
+    plain = law.weight, law.loc, law.hidden_bias
+    if value is None:
+        pairs = zip(plain, slope, strict=True)
+        value = sum(torch.dot(p.detach().reshape(-1), s.reshape(-1)) for p, s in pairs)
+    return _Along.apply(slope, value, *plain)
 
 
 class _Along(torch.autograd.Function):
     """A scalar product whose gradient is handed on without a copy."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, loc: Tensor, hidden_bias: Tensor, slope: Moments) -> Tensor:
+    def forward(ctx: Any, slope: Moments, value: Tensor, *plain: Tensor) -> Tensor:  # noqa: ARG004
         ctx.slope = slope
-        pairs = zip((weight, loc, hidden_bias), slope, strict=True)
-        return sum(torch.dot(p.reshape(-1), s.reshape(-1)) for p, s in pairs)
+        return value.clone()
 
     @staticmethod
     @once_differentiable
@@ -119,13 +130,13 @@ class _Along(torch.autograd.Function):
         slope, ctx.slope = ctx.slope, None
         if slope is None:
             raise RuntimeError("the gradient of this loss was taken already; call the loss again")
-        return *(slope if factor == 1 else (factor * s for s in slope)), None
+        return None, None, *(slope if factor == 1 else (factor * s for s in slope))
 
 
 def learns_units(law: RestrictedBoltzmann) -> bool:
     """Whether a layer has parameters of its own that are to be trained."""
     layers = law.visible_units, law.hidden_units
-    return any(layer.stiffness(law.weight).requires_grad for layer in layers)
+    return any(x.n_states == math.inf and x.stiffness(law.weight).requires_grad for x in layers)
 
 
 def check_bounded(law: RestrictedBoltzmann, data: Tensor, chains: Tensor) -> None:

@@ -140,7 +140,7 @@ class RBM(nn.Module):
             b, c, base = b.expand(self.n_sites), c.repeat(self.n_sites), base.expand(self.n_sites)
         mu = visible.coupled(visible.mean(base))
         rest = hidden.coupled(hidden.mean(torch.zeros_like(c)))
-        return machine(visible, hidden, W, *_Uncentred.apply(W, b, c, mu, rest), validate_args=False)
+        return machine(visible, hidden, *_Uncentred.apply(W, b, c, mu, rest), validate_args=False)
 
     def free_energy(self, v: Tensor) -> Tensor:
         r""":math:`F(v) = -\log p(v) - \log Z`, nats: ``(*, width)`` to ``(*,)``."""
@@ -247,17 +247,17 @@ class RBM(nn.Module):
 
 
 class _Uncentred(torch.autograd.Function):
-    r""":math:`b - W \lambda` and :math:`c - \mu W`; the gradient of W is one product, autograd makes two."""
+    r"""W, :math:`b - W \lambda` and :math:`c - \mu W`, whose gradients meet in two passes over W."""
 
     @staticmethod
-    def forward(ctx: Any, W: Tensor, b: Tensor, c: Tensor, mu: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, W: Tensor, b: Tensor, c: Tensor, mu: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(W, mu, rest)
-        return b - W @ rest, c - mu @ W
+        return W, torch.addmv(b, W, rest, alpha=-1), torch.addmv(c, W.mT, mu, alpha=-1)
 
     @staticmethod
-    def backward(ctx: Any, of_b: Tensor, of_c: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, of_W: Tensor, of_b: Tensor, of_c: Tensor) -> tuple[Tensor | None, ...]:
         W, mu, rest = ctx.saved_tensors
-        of_W = -torch.stack([of_b, mu], 1) @ torch.stack([rest, of_c])
+        of_W = torch.addcmul(of_W, of_b.unsqueeze(1), rest, value=-1).addr_(mu, of_c, alpha=-1)
         of_mu = -(W @ of_c) if ctx.needs_input_grad[3] else None
         of_rest = -(of_b @ W) if ctx.needs_input_grad[4] else None
         return of_W, of_b, of_c, of_mu, of_rest

@@ -24,6 +24,7 @@ from physgen.energy.exact import enumerated, fisher
 from physgen.energy.moments import contrast
 from physgen.energy.tempered import levelled
 from physgen.models.rbm import RBM
+from physgen.nn import private_seed
 from physgen.train import gradient_step
 from tests.checks import FALSE_ALARM, goodness_of_fit
 
@@ -342,8 +343,9 @@ def test_persistent_chains_are_those_that_were_drawn():
     """Not thrown away between calls: each starts where the one before ended."""
     rbm = machine()
     loss = PersistentCD(rbm, states(4), k=3, chains=16, seed=3)
-    generator = torch.Generator()
-    generator.set_state(loss.generator.get_state())
+    generator = torch.Generator().manual_seed(
+        private_seed(3, 3)
+    )  # hidden units for the first update are drawn
     expected = loss.chains
     for _ in range(3):
         expected = rbm.gibbs(expected, 3, generator)
@@ -389,3 +391,23 @@ def test_adam_with_momentum_converges_in_centred_parameters():
         step(data[i % 8 :: 8])
     assert before > 0.3
     assert kl() < 0.05
+
+
+def test_the_value_of_a_contrast_is_its_slope_along_the_parameters():
+    rbm = machine()
+    law, data = rbm.distribution(), states(4)
+    chains = data.flip(0)[:5]
+    rows = torch.cat([data, chains])
+    for fields in (None, law.hidden_field(rows)):
+        value = contrast(law, data, chains, fields)
+        plain = law.weight, law.loc, law.hidden_bias
+        parts = torch.autograd.grad(value, plain, retain_graph=True)
+        total = sum((p * part).sum() for p, part in zip(plain, parts, strict=True))
+        torch.testing.assert_close(value, total)
+
+
+def test_layers_may_have_more_states_than_a_float_can_count():
+    rbm = RBM((36, 30), hidden=1025)
+    assert not rbm.enumerable
+    PersistentCD(rbm, torch.ones(3, 1080), k=1, chains=3)(torch.ones(3, 1080)).backward()
+    assert rbm.W.grad.isfinite().all()

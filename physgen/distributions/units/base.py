@@ -1,12 +1,15 @@
 """What a layer of units has to know, and the kinds there are."""
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
+
+_LARGEST = int(sys.float_info.max)
 
 REGISTRY: dict[str, Callable[..., "Units"]] = {}
 
@@ -104,8 +107,8 @@ class Units(ABC):
 
     @property
     def n_states(self) -> float:
-        """How many states the layer has."""
-        return float(len(self.values)) ** self.n if self.values else math.inf
+        """How many states the layer has; the largest float where there are more."""
+        return float(min(len(self.values) ** self.n, _LARGEST)) if self.values else math.inf
 
     def state(self, number: Tensor, like: Tensor) -> Tensor:
         """States by number, ``(*,)`` to ``(*, width)`` in the type of ``like``: the digits in base q."""
