@@ -270,17 +270,16 @@ def _multiply(words, matrix, steps, start, low, high, scratch, out):
 def _copy(matrix, row, column, high, wide, steps, tile):
     """A part of the matrix, with zeros where it is too small, into the tile."""
     _, down, right = steps
-    at = row * down + column * right
+    at, whole = row * down + column * right, wide // LANES * LANES if high == _HIGH else 0
     if high < _HIGH or wide < _WIDE:
         tile[:] = 0
-        for k in range(high):
-            for j in range(wide):
-                tile[k * _WIDE + j] = matrix[at + k * down + j * right]
-    elif right == 1:
-        for j in range(0, _WIDE, LANES):
+    for j in range(0, whole, LANES):
+        if right == 1:
             _block(matrix, at + j, down, _HIGH * down, tile, j)
             _block(matrix, at + j + LANES * down, down, _HIGH * down, tile, j + LANES * _WIDE)
-    else:
-        for j in range(0, _WIDE, LANES):
+        else:
             _turned(matrix, at + j * right, right, _HIGH, tile, j)
             _turned(matrix, at + j * right + LANES, right, _HIGH, tile, j + LANES * _WIDE)
+    for k in range(high):
+        for j in range(whole, wide):
+            tile[k * _WIDE + j] = matrix[at + k * down + j * right]
