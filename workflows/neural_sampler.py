@@ -2,9 +2,9 @@
 
 No data: the model draws its own configurations and lowers the variational free
 energy, beta F_q = <beta E + ln q> >= -ln Z, while the temperature comes down
-from infinity. At the critical point of the square lattice the defaults take a
-minute of one core for L = 16 (ESS 0.99), two minutes for L = 24 (ESS 0.94).
-The draws are then used in two ways that are right for any q:
+from infinity. Near the critical point of the square lattice the defaults take,
+on one core, a minute for L = 16 (ESS 0.99), two for L = 24 (0.94) and four for
+L = 32 (0.81). The draws are then used in two ways that are right for any q:
 
   weights     e^(-beta E) / q gives ln Z and every average, with error bars
   metropolis  the draws as proposals of a Markov chain, with or without cluster
