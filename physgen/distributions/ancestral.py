@@ -10,10 +10,11 @@ import torch
 from numba import float32
 from torch import Tensor
 
-from .compiled import jit, tanh
+from .compiled import adder, jit, tanh
 from .fused import LANES, decide, fill, mix
 
 _SIDE = 64  # configurations in a tile
+_one_by_eight = adder(1, 8)
 
 
 def applies(weights: Tensor) -> bool:
@@ -129,14 +130,5 @@ def _by_degree(state, words, hidden, direct, inner, inner_bias, outer, bias, end
 
 @jit
 def _add(total, weights, rows, n):
-    """``total += weights[:n] @ rows[:n]``, four rows for each load and store of the total."""
-    whole = n // 4 * 4
-    for j in range(0, whole, 4):
-        a, b, c, d = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
-        for lane in range(_SIDE):
-            total[lane] += (a * rows[j, lane] + b * rows[j + 1, lane]) + (
-                c * rows[j + 2, lane] + d * rows[j + 3, lane]
-            )
-    for j in range(whole, n):
-        for lane in range(_SIDE):
-            total[lane] += weights[j] * rows[j, lane]
+    """``total += weights[:n] @ rows[:n]``, summed in registers."""
+    _one_by_eight(total, 0, _SIDE, weights, 0, 0, 1, rows, 0, _SIDE, n)
