@@ -186,6 +186,12 @@ def evenly(model: Machine, start: Tensor | np.ndarray, n: int) -> Tensor:
 
 
 def same_shape(saved: Tensor, present: Tensor) -> Tensor:
+    """A copy of saved chains in the type of the present ones, refused where there are others of them.
+
+    Example:
+        >>> same_shape(torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.float64))
+        tensor([[1., 1.]], dtype=torch.float64)
+    """
     if saved.shape != present.shape:
         raise ValueError(
             f"the saved state has chains of shape {tuple(saved.shape)}, this loss has "
@@ -195,6 +201,12 @@ def same_shape(saved: Tensor, present: Tensor) -> Tensor:
 
 
 def positive(name: str, value: int) -> int:
+    """The value, refused under its name if it is below 1.
+
+    Example:
+        >>> positive("k", 3)
+        3
+    """
     if value < 1:
         raise ValueError(f"{name} must be a whole number >= 1, got {value}")
     return value
