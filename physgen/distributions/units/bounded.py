@@ -25,7 +25,7 @@ class Bernoulli(Units):
     takes = "0 or 1; spins s become them by (s + 1) / 2"
 
     def valid(self, x: Tensor) -> Tensor:
-        return (x * x - x).abs().amax(-1) == 0
+        return (x * (x + -1)).abs().amax(-1) == 0  # torch does not subtract from bool
 
     def log_sum(self, bias: Tensor, shift: Tensor) -> Tensor:
         return softplus(bias + shift).sum(-1)
