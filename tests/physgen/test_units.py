@@ -252,3 +252,10 @@ def test_one_part_given_the_other():
         given(law, 0, label)
     with pytest.raises(ValueError, match="the known part takes"):
         given(law, 0, pixels - 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
+def test_bernoulli_units_take_whatever_holds_0_and_1(dtype):
+    layer = units.Bernoulli(2)
+    assert layer.valid(torch.tensor([[0, 1], [1, 1]]).to(dtype)).all()
+    assert not layer.valid(torch.tensor([[0, 1], [0.5, 2.0], [torch.nan, 1]]))[1:].any()  # negative control
