@@ -15,8 +15,9 @@ from cyclopts import Parameter
 from torch import Tensor, nn
 
 from ising import Ising, store
+from ising.lattices import Lattice
 from ising.model import restore
-from physgen import checkpoint
+from physgen import checkpoint, orders
 from physgen.batches import Batches, Stateful
 from physgen.train import Step, decay, fit
 from workflows._common import beta_of, check_options, pick_device, plain, progress_bar, provenance, write_json
@@ -109,6 +110,12 @@ def couplings(data: Data) -> Tensor:
     unit = torch.eye(data.hamiltonian.lattice.n_sites)
     field = data.hamiltonian.local_field(unit) - data.hamiltonian.site_fields
     return (data.beta * field).float().to(data.train.device)
+
+
+def bonds(lattice: Lattice, order: str) -> list[list[int]]:
+    """Pairs of sites with a bond, numbered in an order of :mod:`physgen.orders`: what a frontier is told."""
+    place = torch.argsort(orders.REGISTRY[order](lattice.shape))
+    return place[lattice.edges.cpu()].tolist()
 
 
 def schedule(config: Training, steps: int | None = None) -> dict[str, Any]:

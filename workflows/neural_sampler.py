@@ -202,8 +202,7 @@ def network(config: Config, target: Ising, beta: float) -> Autoregressive:
     hyper: dict[str, Any] = {} if config.hidden is None else {"hidden": config.hidden}
     even = not target.site_fields.any()
     if config.model == "frontier":
-        place = torch.argsort(orders.REGISTRY[config.order](target.lattice.shape))
-        hyper["bonds"] = place[target.lattice.edges.cpu()].tolist()
+        hyper["bonds"] = _training.bonds(target.lattice, config.order)
     net = models.build(config.model, target.lattice.shape, order=config.order, symmetric=even, **hyper)
     unit = torch.eye(target.lattice.n_sites, device=target.lattice.edges.device)
     net.start_from(beta * (target.local_field(unit) - target.site_fields).float())

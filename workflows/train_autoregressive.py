@@ -31,7 +31,7 @@ from physgen.train import gradient_step
 from workflows import _classes, _pixels, _training
 
 TAKEN_BY = {  # options that some models take
-    "hidden": ("odd", "nade", "made"),
+    "hidden": ("frontier", "odd", "nade", "made"),
     "width": ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer", "wavenet"),
     "depth": ("made", "pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "transformer", "wavenet"),
 }
@@ -42,18 +42,19 @@ class Config(_training.Training):
     """Options of ``physgen train_autoregressive``."""
 
     model: Literal[
-        "fvbn", "odd", "nade", "made", "pixelcnn", "gated_pixelcnn",
+        "frontier", "fvbn", "odd", "nade", "made", "pixelcnn", "gated_pixelcnn",
         "row_lstm", "diagonal_bilstm", "transformer", "wavenet",
     ] = "made"  # fmt: skip
-    """Linear, odd net, hidden units shared by all sites, masked dense net, masked convolutions, two
-    stacks of them with gates, memory cells of rows and of diagonals, attention, dilated convolutions along
-    the order of the sites."""
+    """Sites that read only what the rest depends on, linear, odd net, hidden units shared by all sites,
+    masked dense net, masked convolutions, two stacks of them with gates, memory cells of rows and of
+    diagonals, attention, dilated convolutions along the order of the sites."""
     hidden: int | None = None
-    """Hidden units: of the layer for made and nade (default 256), of each site for odd (default 1)."""
+    """Hidden units: of the layer for made and nade (default 256), of each site for frontier (5) and
+    odd (1)."""
     width: int | None = None
-    """Features of each site, default 32, for both PixelCNNs 16; not for fvbn, odd, nade and made."""
+    """Features of each site, default 32, for both PixelCNNs 16; not for the first five."""
     depth: int | None = None
-    """Layers; not for fvbn, odd and nade; of a wavenet with dilations 1, 2, 4, ..."""
+    """Layers; not for the first four; of a wavenet with dilations 1, 2, 4, ..."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]
     """Order of the sites."""
     couplings: bool = True
@@ -79,9 +80,9 @@ class Config(_training.Training):
         if self.by_class and self.digits is None:
             raise ValueError("--by-class is about the classes of --digits; name them, too")
         if self.digits is not None:
-            if self.model in ("fvbn", "odd", "wavenet") or self.order != "raster":
+            if self.model in ("frontier", "fvbn", "odd", "wavenet") or self.order != "raster":
                 raise ValueError(
-                    "--digits takes a model other than fvbn, odd and wavenet, in the order raster"
+                    "--digits takes a model other than frontier, fvbn, odd and wavenet, in the order raster"
                 )
             if self.beta is not None or self.temperature is not None:
                 raise ValueError("--digits have no temperature; leave out --beta and --temperature")
@@ -99,6 +100,8 @@ def main(*, config: Config = Config()) -> None:
         depth = hyper.pop("depth", 4)
         hyper |= {"dilations": tuple(2**k for k in range(depth)), "direct": True}
     data = _training.load(config)
+    if config.model == "frontier":
+        hyper["bonds"] = _training.bonds(data.hamiltonian.lattice, config.order)
     net = models.build(config.model, data.shape, order=config.order, symmetric=data.even, **hyper)
     net = net.to(data.train.device)
     if config.couplings:

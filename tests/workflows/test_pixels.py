@@ -55,7 +55,7 @@ def test_bits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "odd"}, "other than fvbn, odd"),
+        ({"model": "odd"}, "other than frontier, fvbn"),
         ({"model": "made", "order": "snake"}, "raster"),
         ({"model": "made", "beta": 0.4}, "no temperature"),
         ({"model": "made", "levels": 2}, "from 3 to 256"),
