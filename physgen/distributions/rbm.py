@@ -89,6 +89,7 @@ class RestrictedBoltzmann(TorchDistribution):
         self._check_normalisable()
 
     def expand(self, batch_shape: Shape, _instance: TorchDistribution | None = None) -> "RestrictedBoltzmann":
+        """The same machine for every entry of a larger batch, without a copy of its parameters."""
         kept, batch_shape = len(self.batch_shape), Size(batch_shape)
         parameters = (
             x.expand(batch_shape + x.shape[kept:]) for x in (self.weight, self.loc, self.hidden_bias)

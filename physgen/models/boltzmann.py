@@ -104,6 +104,7 @@ class Boltzmann(Machine):
         return symmetric(self.V, self.n_sites)
 
     def law(self, dtype: torch.dtype | None = None) -> PairwiseSpins:
+        """The joint law of all spins, visible ones first, at the temperature of the machine."""
         N, H = self.n_sites, self.n_hidden
         V, a = symmetric(self.V.to(dtype), N), self.a.to(dtype)
         if not H:

@@ -73,6 +73,7 @@ class Frontier(Autoregressive):
         return (out[..., 0] + (torch.tanh(out[..., 1:]) * outer).sum(-1))[..., None]
 
     def cached(self, x: Tensor) -> Next:
+        """:meth:`network` site by site, from slots that take up each spin once."""
         slots = x.new_zeros(len(x), self.sources.shape[1])
         weight, outer = self._weights()
 
