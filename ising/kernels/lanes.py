@@ -272,9 +272,9 @@ _SPELLED = {
 
 def rotation(first: int) -> Callable:
     """A function that moves the eight 32-bit halves of every four words round until this one is the first."""
-    whole = ir.Constant(_DWORDS, [8 * k + (first + i) % 8 for k in range(WIDTH // 4) for i in range(8)])
+    whole = [8 * k + (first + i) % 8 for k in range(WIDTH // 4) for i in range(8)]
     pairs = [(half, first % 4 + i) for half in (0, 4) for i in range(4)]
-    in_two = ir.Constant(_DWORDS, [half + i if i < 4 else 8 + half + i % 4 for half, i in pairs])
+    in_two = [half + i if i < 4 else 8 + half + i % 4 for half, i in pairs]
 
     @intrinsic
     def rotated(typing, value):
@@ -283,9 +283,10 @@ def rotation(first: int) -> Callable:
             if _SWAPS:
                 swapped = builder.bitcast(builder.call(_SWAP, arguments), _DWORDS)
                 halves, swapped = (halves, swapped) if first < 4 else (swapped, halves)
-                result = builder.shuffle_vector(halves, swapped, in_two)
+                result = builder.shuffle_vector(halves, swapped, ir.Constant(_DWORDS, in_two))
             else:
-                result = builder.shuffle_vector(halves, ir.Constant(_DWORDS, ir.Undefined), whole)
+                nothing = ir.Constant(_DWORDS, ir.Undefined)
+                result = builder.shuffle_vector(halves, nothing, ir.Constant(_DWORDS, whole))
             return builder.bitcast(result, _VECTOR)
 
         return lanes(value), generate

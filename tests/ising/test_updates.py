@@ -415,6 +415,23 @@ def test_lanes_are_counted_exactly(pairs):
         np.testing.assert_array_equal(counted, expected)
 
 
+def test_it_compiles_for_a_processor_with_wider_registers():
+    """Compiled, not run: this processor may lack AVX-512."""
+    program = (
+        "import ising; from numba import uint64; from ising.kernels.shishua import fill; "
+        "fill.compile((uint64[:, ::1], uint64[:, ::1])); print('zmm' in ''.join(fill.inspect_asm().values()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": "+avx2,+avx512f"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_the_same_numbers_without_the_vector_instructions():
     """The portable form, compiled for a plain processor in another process, makes the same spins."""
     program = (
