@@ -3,7 +3,7 @@ r"""Products of binary rows with a matrix by tables: sums over four rows of the 
 .. math:: (x W)_j = \sum_g T_g[x_{4g}, \dots, x_{4g+3}]_j, \qquad T_g[x] = \sum_{k<4} x_k W_{4g+k}
 
 One addition stands for four multiplications and additions (the method of four Russians), and fields, tables
-and sums of 64 columns stay in the first cache. The same numbers are summed as in a matrix product, in
+and sums of 32 columns stay in the first cache. The same numbers are summed as in a matrix product, in
 another order: results agree to the rounding of float32. With half of a core to itself it does the work of
 100 GFLOP/s where the best library does 65.
 
@@ -20,10 +20,9 @@ from torch import Tensor
 
 from .compiled import INDEX, LANES, WORD, eight, fetch, jit, place, shuffled
 
-_WORD = 32  # bits
-_WIDE = 64  # columns at a time
-_GROUPS = 4  # tables at a time
-_HIGH = 4 * _GROUPS  # rows that they sum over
+HIGH = 32  # rows of the matrix at a time, one bit of a word for each
+_GROUPS = HIGH // 4  # tables that sum over them
+WIDE = 32  # columns at a time
 _LEAST = 32  # rows and columns of both factors from which tables pay
 
 
@@ -46,6 +45,16 @@ def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     return rows @ matrix if bias is None else rows @ matrix + bias
 
 
+def times(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``(*, A)`` rows by ``(*batch, A, B)``, plus a bias; axes that share one matrix need no copies of it."""
+    while matrix.dim() > 2 and matrix.stride(0) == 0:
+        matrix = matrix[0]
+    if matrix.dim() == 2 and (bias is None or bias.dim() == 1):
+        return product(rows, matrix, bias)
+    each = product(rows, matrix) if matrix.dim() == 2 else (rows.unsqueeze(-2) @ matrix).squeeze(-2)
+    return each if bias is None else each + bias
+
+
 def _eligible(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> bool:
     parts = [rows, matrix] if bias is None else [rows, matrix, bias]
     if torch.is_grad_enabled() and any(x.requires_grad for x in parts):
@@ -57,36 +66,51 @@ def _eligible(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> bool:
 
 def _by_tables(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor | None:
     """The product, or nothing where the rows are not binary."""
-    n, K = rows.shape
-    words = np.empty((-(-K // _WORD), n), np.uint32)
-    if rows.is_contiguous():
-        low = _pack(rows.detach().numpy(), rows.detach().view(-1).numpy(), words)
-    elif rows.mT.is_contiguous():
-        low = _pack_columns(rows.detach().mT.numpy(), words)
-    else:
-        return None
+    words, low = packed(rows)
     if low > 0:
         return None
-    M = matrix.shape[1]
+    n, M = len(rows), matrix.shape[1]
     out = torch.empty(n, M)
     start = np.zeros(M, np.float32) if bias is None else bias.detach().numpy()
-    if not matrix.is_contiguous() and not matrix.mT.is_contiguous():
-        matrix = matrix.contiguous()
-    flat = (matrix if matrix.is_contiguous() else matrix.mT).detach().view(-1).numpy()
-    scratch = torch.empty((5 * _HIGH + n) * _WIDE).numpy()  # torch starts it with a line of the cache
-    low, high, shape = np.float32(low), np.float32(1), (K, *matrix.stride())
-    _multiply(words, flat, shape, start, low, high, scratch, out.view(-1).numpy())
+    flat, shape = laid_out(matrix)
+    _multiply(words, flat, shape, start, np.float32(low), np.float32(1), scratch(n), out.view(-1).numpy())
     return out
 
 
+def packed(rows: Tensor) -> tuple[np.ndarray, int]:
+    """Bits of ``(n, K)`` rows, 32 numbers to a word, ``(K / 32, n)``: which are 1.
+
+    With them the other number, 0 or -1; or 1, and then the bits mean nothing, where there are more than two.
+    """
+    n, K = rows.shape
+    words = np.empty((-(-K // HIGH), n), np.uint32)
+    if rows.mT.is_contiguous() and not rows.is_contiguous():
+        return words, _pack_columns(rows.detach().mT.numpy(), words)
+    rows = rows.detach().contiguous()
+    return words, _pack(rows.numpy(), rows.view(-1).numpy(), words)
+
+
+def laid_out(matrix: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Its numbers in a row; how many rows it has, and how far apart its rows and its columns are there."""
+    if not matrix.is_contiguous() and not matrix.mT.is_contiguous():
+        matrix = matrix.contiguous()
+    flat = matrix if matrix.is_contiguous() else matrix.mT
+    return flat.detach().view(-1).numpy(), (len(matrix), *matrix.stride())
+
+
+def scratch(n: int) -> np.ndarray:
+    """Room for a tile, its tables and n rows of sums."""
+    return torch.empty((5 * HIGH + n) * WIDE).numpy()  # torch starts it with a line of the cache
+
+
 @intrinsic
-def _equal(typing, flat, index, value):  # noqa: ARG001
+def equal(typing, flat, index, value):  # noqa: ARG001
     """32 bits: which of the numbers from ``index`` equal the value."""
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
         flat, index, value = arguments
         same, bits = eight(builder, value), WORD(0)
-        for part in range(_WORD // LANES):
+        for part in range(HIGH // LANES):
             found = builder.load(place(builder, flat, index, LANES * part), align=4)
             mask = builder.bitcast(builder.fcmp_ordered("==", found, same), ir.IntType(LANES))
             bits = builder.or_(bits, builder.shl(builder.zext(mask, WORD), WORD(LANES * part)))
@@ -102,31 +126,31 @@ def _tabulate(typing, tile, table, group, low, high):  # noqa: ARG001
     def generate(context, builder, signature, arguments):  # noqa: ARG001
         tile, table, group, *values = arguments
         low, high = (eight(builder, value) for value in values)
-        first, target = builder.shl(group, INDEX(8)), builder.shl(group, INDEX(10))
-        for part in range(0, _WIDE, LANES):
-            rows = [builder.load(place(builder, tile, first, _WIDE * k + part), align=4) for k in range(4)]
+        first, target = (builder.mul(group, INDEX(k * WIDE)) for k in (4, 16))
+        for part in range(0, WIDE, LANES):
+            rows = [builder.load(place(builder, tile, first, WIDE * k + part), align=4) for k in range(4)]
             terms = [[builder.fmul(value, row) for value in (low, high)] for row in rows]
             pairs = [[builder.fadd(terms[i][k % 2], terms[i + 1][k // 2]) for k in range(4)] for i in (0, 2)]
             for k in range(16):
                 total = builder.fadd(pairs[0][k % 4], pairs[1][k // 4])
-                builder.store(total, place(builder, table, target, _WIDE * k + part), align=4)
+                builder.store(total, place(builder, table, target, WIDE * k + part), align=4)
         return context.get_dummy_value()
 
     return types.void(tile, table, group, low, high), generate
 
 
 @intrinsic
-def _add(typing, sums, index, table, word, first):  # noqa: ARG001
-    """Adds to 64 sums their entries in four tables, chosen by four bits each of the word."""
+def _add(typing, sums, index, table, word):  # noqa: ARG001
+    """Adds to 32 sums their entries in eight tables, chosen by four bits each of the word."""
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
-        sums, index, table, word, first = arguments
-        word = builder.lshr(builder.zext(word, INDEX), first)
-        parts = range(0, _WIDE, LANES)
+        sums, index, table, word = arguments
+        word = builder.zext(word, INDEX)
+        parts = range(0, WIDE, LANES)
         totals = [builder.load(place(builder, sums, index, part), align=4) for part in parts]
         for g in range(_GROUPS):
             row = builder.and_(builder.lshr(word, INDEX(4 * g)), INDEX(15))
-            entry = builder.add(builder.mul(row, INDEX(_WIDE)), INDEX(16 * _WIDE * g))
+            entry = builder.add(builder.mul(row, INDEX(WIDE)), INDEX(16 * WIDE * g))
             for i, part in enumerate(parts):
                 term = builder.load(place(builder, table, entry, part), align=4)
                 totals[i] = builder.fadd(totals[i], term)
@@ -134,20 +158,20 @@ def _add(typing, sums, index, table, word, first):  # noqa: ARG001
             builder.store(total, place(builder, sums, index, part), align=4)
         return context.get_dummy_value()
 
-    return types.void(sums, index, table, word, first), generate
+    return types.void(sums, index, table, word), generate
 
 
 @intrinsic
-def _put(typing, sums, index, start, column, out, at):  # noqa: ARG001
-    """Eight sums and what they start from into the product."""
+def _copy_row(typing, source, at, target, to):  # noqa: ARG001
+    """WIDE numbers."""
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
-        pairs = zip(arguments[:4:2], arguments[1:4:2], strict=True)
-        terms = [builder.load(place(builder, *pair), align=4) for pair in pairs]
-        builder.store(builder.fadd(*terms), place(builder, *arguments[4:]), align=4)
+        for part in range(0, WIDE, LANES):
+            row = builder.load(place(builder, *arguments[:2], part), align=4)
+            builder.store(row, place(builder, *arguments[2:], part), align=4)
         return context.get_dummy_value()
 
-    return types.void(sums, index, start, column, out, at), generate
+    return types.void(source, at, target, to), generate
 
 
 @intrinsic
@@ -191,7 +215,7 @@ def _rows(builder, flat, at, step, ahead):
 
 def _store(builder, rows, tile, to):
     for k, row in enumerate(rows):
-        builder.store(row, place(builder, tile, to, _WIDE * k), align=4)
+        builder.store(row, place(builder, tile, to, WIDE * k), align=4)
 
 
 @jit
@@ -204,10 +228,10 @@ def _pack(rows, flat, words):
             first, last = 32 * w, min(32 * w + 32, K)
             if last - first == 32:
                 at = i * K + first
-                up = _equal(flat, at, np.float32(1))
+                up = equal(flat, at, np.float32(1))
                 rest = ~up
-                with_zero &= _equal(flat, at, np.float32(0)) == rest
-                with_minus &= _equal(flat, at, np.float32(-1)) == rest
+                with_zero &= equal(flat, at, np.float32(0)) == rest
+                with_minus &= equal(flat, at, np.float32(-1)) == rest
             else:
                 up = uint32(0)
                 for k in range(first, last):
@@ -245,41 +269,57 @@ def _pack_columns(columns, words):
 
 
 @jit
-def _multiply(words, matrix, steps, start, low, high, scratch, out):
+def _multiply(words, matrix, shape, start, low, high, scratch, out):
     """The product plus ``start``, of the matrix whose rows and columns are so many numbers apart."""
-    n, K, M = words.shape[1], steps[0], start.size
-    tile, table = scratch[: _HIGH * _WIDE], scratch[_HIGH * _WIDE : 5 * _HIGH * _WIDE]
-    sums = scratch[5 * _HIGH * _WIDE :]
-    for column in range(0, M, _WIDE):
-        wide = min(_WIDE, M - column)
-        sums[:] = 0
-        for row in range(0, K, _HIGH):
-            _copy(matrix, row, column, min(_HIGH, K - row), wide, steps, tile)
-            for g in range(_GROUPS):
-                _tabulate(tile, table, g, low, high)
-            for i in range(n):
-                _add(sums, i * _WIDE, table, words[row // _WORD, i], row % _WORD)
-        for i in range(n):
-            for j in range(0, wide - LANES + 1, LANES):
-                _put(sums, i * _WIDE + j, start, column + j, out, i * M + column + j)
-            for j in range(wide // LANES * LANES, wide):
-                out[i * M + column + j] = sums[i * _WIDE + j] + start[column + j]
+    sums = scratch[5 * HIGH * WIDE :]
+    for column in range(0, start.size, WIDE):
+        add_up(words, matrix, shape, column, start, low, high, scratch)
+        put(sums, words.shape[1], column, start.size, out, 0)
+
+
+@jit
+def put(sums, n, column, M, out, at):
+    """Rows of up to WIDE numbers into some columns of a flat ``(*, M)`` array, from a place of it on."""
+    wide = min(WIDE, M - column)
+    for i in range(n):
+        to = at + i * M + column
+        if wide == WIDE:
+            _copy_row(sums, i * WIDE, out, to)
+        else:
+            for j in range(wide):
+                out[to + j] = sums[i * WIDE + j]
+
+
+@jit
+def add_up(words, matrix, shape, column, start, low, high, scratch):
+    """Some columns of the product plus ``start``, ``(n, WIDE)``, at the end of the scratch."""
+    tile, table = scratch[: HIGH * WIDE], scratch[HIGH * WIDE : 5 * HIGH * WIDE]
+    sums, wide = scratch[5 * HIGH * WIDE :], min(WIDE, start.size - column)
+    for j in range(WIDE):
+        sums[j] = start[column + j] if j < wide else np.float32(0)
+    for i in range(1, words.shape[1]):
+        _copy_row(sums, 0, sums, i * WIDE)
+    for row in range(0, shape[0], HIGH):
+        _copy(matrix, row, column, min(HIGH, shape[0] - row), wide, shape, tile)
+        for g in range(_GROUPS):
+            _tabulate(tile, table, g, low, high)
+        for i in range(words.shape[1]):
+            _add(sums, i * WIDE, table, words[row // HIGH, i])
 
 
 @jit
 def _copy(matrix, row, column, high, wide, steps, tile):
     """A part of the matrix, with zeros where it is too small, into the tile."""
     _, down, right = steps
-    at, whole = row * down + column * right, wide // LANES * LANES if high == _HIGH else 0
-    if high < _HIGH or wide < _WIDE:
+    at, deep, broad = row * down + column * right, high // LANES * LANES, wide // LANES * LANES
+    if high < HIGH or wide < WIDE:
         tile[:] = 0
-    for j in range(0, whole, LANES):
-        if right == 1:
-            _block(matrix, at + j, down, _HIGH * down, tile, j)
-            _block(matrix, at + j + LANES * down, down, _HIGH * down, tile, j + LANES * _WIDE)
-        else:
-            _turned(matrix, at + j * right, right, _HIGH, tile, j)
-            _turned(matrix, at + j * right + LANES, right, _HIGH, tile, j + LANES * _WIDE)
+    for k in range(0, deep, LANES):
+        for j in range(0, broad, LANES):
+            if right == 1:
+                _block(matrix, at + j + k * down, down, HIGH * down, tile, k * WIDE + j)
+            else:
+                _turned(matrix, at + k + j * right, right, HIGH, tile, k * WIDE + j)
     for k in range(high):
-        for j in range(whole, wide):
-            tile[k * _WIDE + j] = matrix[at + k * down + j * right]
+        for j in range(broad if k < deep else 0, wide):
+            tile[k * WIDE + j] = matrix[at + k * down + j * right]

@@ -15,10 +15,11 @@ import torch
 from pyro.distributions import Categorical, TorchDistribution, constraints
 from torch import Size, Tensor
 
-from . import halves
+from . import alternating, halves
+from .alternating import Side
 from .bits import in_bits
 from .layer import MAX_STATES, Layer, all_states, count
-from .lookup import product
+from .lookup import times
 from .spin import Shape
 from .units import Units
 
@@ -131,11 +132,11 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def hidden_field(self, v: Tensor) -> Tensor:
         """Field of every hidden coordinate: ``(*, D)`` to ``(*, H)``."""
-        return _times(self.visible_units.coupled(v), self.weight, self.hidden_bias)
+        return times(self.visible_units.coupled(v), self.weight, self.hidden_bias)
 
     def visible_field(self, h: Tensor) -> Tensor:
         """Field of every visible coordinate: ``(*, H)`` to ``(*, D)``."""
-        return _times(self.hidden_units.coupled(h), self.weight.mT, self.loc)
+        return times(self.hidden_units.coupled(h), self.weight.mT, self.loc)
 
     def log_partition(self) -> Tensor:
         r""":math:`\log Z`, batch shaped: the one given, or the exact sum over the smaller layer.
@@ -205,9 +206,35 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def gibbs(self, v: Tensor, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Block Gibbs, reversible in p(v): all hidden units, then all visible units, ``steps`` times."""
-        for _ in range(steps):
-            v = self.draw_visible(self.draw_hidden(v, generator), generator)
-        return v
+        return self.alternate(v, 2 * steps, generator)
+
+    @torch.no_grad()
+    def alternate(
+        self,
+        start: Tensor,
+        n: int,
+        generator: torch.Generator | None = None,
+        *,
+        hidden: bool = False,
+        fields: Tensor | None = None,
+    ) -> Tensor:
+        """State of the layer drawn last, where n times the other layer is drawn given the one before.
+
+        Arguments:
+            start: States of the visible units, or of the hidden ones.
+            hidden: Which of them.
+            fields: Takes the fields of the first draw, ``(*, H)`` or ``(*, D)``, if given.
+        """
+        sides = Side(self.visible_units, self.loc), Side(self.hidden_units, self.hidden_bias)
+        ordered = (sides[::-1], self.weight.mT) if hidden else (sides, self.weight)
+        found = alternating.draw(start, *ordered, n, generator, fields)
+        for i in range(n if found is None else 0):
+            field = self.visible_field(start) if hidden else self.hidden_field(start)
+            if fields is not None and i == 0:
+                fields.copy_(field)
+            start = sides[not hidden].units.draw(field, generator)
+            hidden = not hidden
+        return start if found is None else found
 
     def annealed(self, t: float, base: Tensor | None = None) -> "RestrictedBoltzmann":
         r"""A machine with weights :math:`tW`, hidden bias :math:`tc`, visible bias :math:`(1 - t) b_0 + t b`.
@@ -318,21 +345,11 @@ class RestrictedBoltzmann(TorchDistribution):
         return total
 
     def _hidden_shift(self, v: Tensor) -> Tensor:
-        return _times(self.visible_units.coupled(v), self.weight)
+        return times(self.visible_units.coupled(v), self.weight)
 
     def _visible_shift(self, h: Tensor) -> Tensor:
-        return _times(self.hidden_units.coupled(h), self.weight.mT)
+        return times(self.hidden_units.coupled(h), self.weight.mT)
 
     def _log_weight_hidden(self, h: Tensor) -> Tensor:
         own = self.hidden_units.energy(h, self.hidden_bias)
         return self.visible_units.log_sum(self.loc, self._visible_shift(h)) - own
-
-
-def _times(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``(*, A)`` rows by ``(*batch, A, B)``, plus a bias; axes that share one matrix need no copies of it."""
-    while matrix.dim() > 2 and matrix.stride(0) == 0:
-        matrix = matrix[0]
-    if matrix.dim() == 2 and (bias is None or bias.dim() == 1):
-        return product(rows, matrix, bias)
-    each = product(rows, matrix) if matrix.dim() == 2 else (rows.unsqueeze(-2) @ matrix).squeeze(-2)
-    return each if bias is None else each + bias

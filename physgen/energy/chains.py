@@ -37,9 +37,8 @@ class ContrastiveDivergence:
         law = self.model.distribution()
         data = rows_of(law, data)
         with torch.no_grad():
-            field = law.hidden_field(data)
-            h = law.hidden_units.draw(field, self.generator)
-            v = law.gibbs(law.draw_visible(h, self.generator), self.k - 1, self.generator)
+            field = data.new_empty(len(data), law.n_hidden)
+            v = law.alternate(data, 2 * self.k, self.generator, fields=field)
             fields = torch.cat([field, law.hidden_field(v)])
         return contrast(law, data, v, fields)
 
@@ -96,8 +95,7 @@ class PersistentCD:
         return contrast(law, data, self.chains, fields)
 
     def _update(self, law: RestrictedBoltzmann) -> None:
-        v = law.draw_visible(self.hidden, self.generator)
-        self.chains = law.gibbs(v, self.k - 1, self.generator)
+        self.chains = law.alternate(self.hidden, 2 * self.k - 1, self.generator, hidden=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"chains": self.chains, "hidden": self.hidden, "generator": self.generator.get_state()}
