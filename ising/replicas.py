@@ -12,6 +12,7 @@ import numpy as np
 
 from . import glasses, kernels, updates
 from .houdayer import Houdayer
+from .kernels import bits
 from .kernels.exchange import Exchanges, Packed
 from .kernels.lanes import LANES, WORDS
 from .model import Ising
@@ -51,6 +52,10 @@ class Clusters:
         state = self._sampler.state()
         if "spins" in state:
             self._mover.move(state["spins"], first, second)
+        elif "packed" in state:
+            spins = bits.unpack(state["packed"], self._sampler.spins().shape[1])
+            self._mover.move(spins, first, second)
+            state["packed"] = bits.pack(spins)
         elif isinstance(self._sampler, kernels.Multispin) and self._sampler.layout.cuts != (1, 1):
             spins = self._sampler.spins()  # no glass is cut into tiles: they would not be alike
             self._mover.move(spins, first, second)

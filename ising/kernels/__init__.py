@@ -12,13 +12,25 @@ import numpy as np
 from ..model import Ising
 from .gpu import Triton
 from .kawasaki import Kawasaki
+from .line_wolff import LineWolff
 from .multispin import Multispin
 from .parallel_wolff import ParallelWolff
 from .plain import Plain
 from .swendsen_wang import SwendsenWang
 from .wolff import Wolff
 
-__all__ = ["Kawasaki", "Multispin", "Plain", "Sampler", "SwendsenWang", "Triton", "Wolff", "choose"]
+__all__ = [
+    "Kawasaki",
+    "LineWolff",
+    "Multispin",
+    "ParallelWolff",
+    "Plain",
+    "Sampler",
+    "SwendsenWang",
+    "Triton",
+    "Wolff",
+    "choose",
+]
 
 
 class Sampler(Protocol):
@@ -68,8 +80,9 @@ class Sampler(Protocol):
 
 def choose(update: str, model: Ising, device: str, chains: int) -> type[Sampler]:
     """The fastest sampler for this update, Hamiltonian, device and number of chains."""
-    if ParallelWolff.covers(update, model, device, chains):
-        return ParallelWolff
+    for many in (LineWolff, ParallelWolff):
+        if many.covers(update, model, device, chains):
+            return many
     for fast in (Multispin, Triton, Wolff, SwendsenWang, Kawasaki):
         if fast.covers(update, model, device):
             return fast

@@ -294,10 +294,10 @@ def rotation(first: int) -> Callable:
     return rotated
 
 
-def _repeated(builder, word):
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), word, ir.IntType(32)(0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), mask)
+def _repeated(builder, word, vector=_VECTOR):
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), word, ir.IntType(32)(0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
 
 
 def _operator(symbol: Callable, instruction: str) -> None:
@@ -312,15 +312,15 @@ def _operator(symbol: Callable, instruction: str) -> None:
     def by_number(typing, a, b):
         def generate(context, builder, signature, arguments):
             number = context.cast(builder, arguments[1], signature.args[1], types.uint64)
-            return getattr(builder, instruction)(arguments[0], _repeated(builder, number))
+            return getattr(builder, instruction)(arguments[0], _repeated(builder, number, a.vector))
 
-        return lanes(a, b), generate
+        return a(a, b), generate
 
     @overload(symbol)
     def choose(a, b):
         if isinstance(a, _Lanes) and a == b:
             return lambda a, b: of_lanes(a, b)
-        if a is lanes and isinstance(b, types.Integer):
+        if isinstance(a, _Lanes) and isinstance(b, types.Integer):
             return lambda a, b: by_number(a, b)
         return None
 

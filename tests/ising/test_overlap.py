@@ -20,7 +20,7 @@ import pytest
 from scipy.stats import chisquare
 
 from ising import exact, lattices, simulate
-from ising.kernels import Multispin, ParallelWolff
+from ising.kernels import LineWolff, Multispin, ParallelWolff
 from ising.kernels.xoshiro import fraction, jit, step, streams
 from ising.model import Ising
 from tests.checks import FALSE_ALARM
@@ -106,28 +106,36 @@ def test_a_random_number_shared_by_the_replicas_of_a_word_is_caught(start):
     assert findings(spins) == alike
 
 
-@pytest.mark.parametrize("update", ["metropolis", "heat_bath", "wolff"])
-def test_a_stream_shared_by_two_columns_is_caught(update):
-    """Replica k and 512 + k, both from all spins up, stay the same for ever."""
-    form = ParallelWolff if update == "wolff" else Multispin
+@pytest.mark.parametrize(
+    ("form", "update", "shared"),
+    [
+        (Multispin, "metropolis", 488),
+        (Multispin, "heat_bath", 488),
+        (ParallelWolff, "wolff", 488),
+        (LineWolff, "wolff", 32),
+    ],
+)
+def test_a_stream_shared_by_two_columns_is_caught(form, update, shared):
+    """Replicas k and 512 + k, or k and 32 + k of the first two groups, stay the same for ever."""
     distinct = []
-    for shared in (False, True):
+    for common in (False, True):
         start = np.ones((REPLICAS, L * L), dtype=np.int8)
         sampler = form(SQUARE, update, BETA, start, np.random.SeedSequence(1))
         streams_of_columns = sampler.state()["rng"]
-        if shared:
+        if common:
             streams_of_columns[1] = streams_of_columns[0]
         sampler.load(sampler.state() | {"rng": streams_of_columns})
         sampler.sweep(200)
         distinct.append(len(np.unique(sampler.spins(), axis=0)))
-    assert distinct == [1000, 512]
+    assert distinct == [REPLICAS, REPLICAS - shared]
 
 
-def test_every_replica_has_its_own_seed_of_a_cluster():
+@pytest.mark.parametrize("form", [LineWolff, ParallelWolff])
+def test_every_replica_has_its_own_seed_of_a_cluster(form):
     """At high temperature a cluster is one site: uniform over sites, in the replicas of a word as well."""
     replicas = 51_200
     start = np.ones((replicas, L * L), dtype=np.int8)
-    sampler = ParallelWolff(SQUARE, "wolff", 1e-9, start, np.random.SeedSequence(1))
+    sampler = form(SQUARE, "wolff", 1e-9, start, np.random.SeedSequence(1))
     sampler.sweep(1)
     spins = sampler.spins()
     assert ((spins < 0).sum(1) == 1).all()

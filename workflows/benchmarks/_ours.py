@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ising import Ising, lattices
+from ising.kernels.line_wolff import LineWolff
 from ising.kernels.multispin import Multispin
 from ising.kernels.parallel_wolff import ParallelWolff
 from ising.kernels.plain import Plain
@@ -13,7 +14,9 @@ from ising.tempering import Replicas
 from workflows.benchmarks import _loops
 from workflows.benchmarks._peers import serve
 
-KERNELS = {kernel.__name__: kernel for kernel in (Multispin, ParallelWolff, Plain, SwendsenWang, Wolff)}
+KERNELS = {
+    kernel.__name__: kernel for kernel in (LineWolff, Multispin, ParallelWolff, Plain, SwendsenWang, Wolff)
+}
 
 
 class Kernel:
@@ -40,7 +43,7 @@ class Kernel:
         self._chains, self._sites, self._whole = (
             chains,
             built.n_sites,
-            kernel not in ("Wolff", "ParallelWolff"),
+            kernel not in ("Wolff", "ParallelWolff", "LineWolff"),
         )
 
     def set_beta(self, beta: float) -> None:

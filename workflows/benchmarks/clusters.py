@@ -56,12 +56,13 @@ def batch(where: Arena, L: int) -> None:
         told = {"units": RATES, "baselines": baselines, "law": law}
         return where.peer("mcising", f"mcising {name}, L={L}", made, known, test, **told)
 
+    words = "LineWolff" if L >= 32 else "ParallelWolff"  # as ising.kernels chooses
     loop = Contestant(
         baselines[1], where.ours, "numba wolff", options, known, one, RATES, baselines, law="wolff"
     )
     entries = [
-        kernel(f"{chains} chains, Wolff", "ParallelWolff", chains, many, "wolff"),
-        kernel(f"{chains} chains, few clusters", "ParallelWolff", chains, many, "few_clusters"),
+        kernel(f"{chains} chains, Wolff", words, chains, many, "wolff"),
+        kernel(f"{chains} chains, few clusters", words, chains, many, "few_clusters"),
         kernel("one chain, Wolff", "Wolff", 1, one, "wolff"),
         loop,
         *mcising("Wolff", "wolff", one),
