@@ -25,7 +25,7 @@ import numpy as np
 from numba import int64, uint64
 
 from .kernels.lanes import PARTS, WORDS, aligned, load, part, some, splat, store
-from .kernels.xoshiro import bare, fraction, jit, step, streams
+from .kernels.xoshiro import fraction, inline, jit, step, streams
 from .model import Ising
 
 LANES = 64  # pairs that share a random number stream, and chains in a word of packed spins
@@ -190,7 +190,7 @@ def _grow_words(columns, first, second, rng, block, neighbours, clusters, cluste
             clusters[together[k]] = cluster[:, k]
 
 
-@jit
+@inline
 def _seed(differ, cluster, rng, lanes):
     """Marks one random site of q = -1 in each lane: sites at random until there is one."""
     any_site = uint64(0)
@@ -219,7 +219,7 @@ def _flip_words(columns, first, second, clusters, sizes):
             _toggle(columns[chain // LANES], chain % LANES, cluster, lane)
 
 
-@jit
+@inline
 def _toggle(target, lane, source, source_lane):
     """Adds one lane of the source to one of the target, modulo 2."""
     up, down = uint64(lane), uint64(source_lane)
@@ -227,7 +227,7 @@ def _toggle(target, lane, source, source_lane):
         target[i] ^= ((source[i] >> down) & uint64(1)) << up
 
 
-@bare
+@inline
 def _flood(cluster, differ, neighbours):
     """Grows the clusters over sites of q = -1, to and fro over the lattice until no lane grows."""
     n_sites, z = neighbours.shape

@@ -6,13 +6,15 @@ import numba
 import numpy as np
 from torch import Tensor
 
+SETTINGS = {"nogil": True, "fastmath": {"contract"}, "no_cfunc_wrapper": True}
+
 
 def jit(function: Callable) -> Callable:
     """Compiles without the interpreter lock, and keeps the machine code on disk where that is writable."""
     try:
-        return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
+        return numba.njit(cache=True, **SETTINGS)(function)
     except RuntimeError:  # numba finds no folder to cache in
-        return numba.njit(nogil=True, fastmath={"contract"})(function)
+        return numba.njit(**SETTINGS)(function)
 
 
 def heat_bath(spins: Tensor, first: int, fields: Tensor, J: Tensor, noise: Tensor) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numba import uint64
 
 from .lanes import PARTS, WORDS, aligned, load, part, store
-from .xoshiro import jit
+from .xoshiro import inline, jit
 
 BITS = 64  # of a word
 
@@ -77,7 +77,7 @@ def _transpose(words, gathered, square):
                     gathered[BITS * w + k, block] = square[k, w - first]
 
 
-@jit
+@inline
 def _transpose_squares(square):
     """Turns row k, bit j of each of the eight columns of words into row j, bit k."""
     for p in range(PARTS):

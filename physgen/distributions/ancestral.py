@@ -10,7 +10,7 @@ import torch
 from numba import float32
 from torch import Tensor
 
-from .compiled import adder, jit, tanh
+from .compiled import adder, inner, jit, tanh
 from .fused import LANES, decide, fill, mix
 
 _SIDE = 64  # configurations in a tile
@@ -128,7 +128,7 @@ def _by_degree(state, words, hidden, direct, inner, inner_bias, outer, bias, end
             done = ends[i]
 
 
-@jit
+@inner
 def _add(total, weights, rows, n):
     """``total += weights[:n] @ rows[:n]``, summed in registers."""
     _one_by_eight(total, 0, _SIDE, weights, 0, 0, 1, rows, 0, _SIDE, n)

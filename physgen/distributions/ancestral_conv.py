@@ -18,7 +18,7 @@ from numba import float32
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .compiled import LANES, adder, aligned, jit, tanh
+from .compiled import LANES, adder, aligned, inner, jit, tanh
 from .fused import LANES as STREAMS
 from .fused import decide, fill, mix
 
@@ -126,13 +126,13 @@ def _blocks(weights: Tensor, inputs: int, outputs: int) -> Tensor:
 _block, _one = adder(_BLOCK, _VECTORS), adder(1, _VECTORS)
 
 
-@jit
+@inner
 def _add_block(sums, target, weights, first, features, source, n):
     """Adds to :data:`_BLOCK` rows of sums the products of n weights each with n rows of features."""
     _block(sums, target, _SIDE, weights, first, 1, _BLOCK, features, source, _SIDE, n)
 
 
-@jit
+@inner
 def _add_one(sums, target, weights, first, features, source, n):
     """The same for one row."""
     _one(sums, target, _SIDE, weights, first, 1, 1, features, source, _SIDE, n)
@@ -211,7 +211,7 @@ def _draw(
                     _copy(grids[0, : first_row.size], first_row)
 
 
-@jit
+@inner
 def _above(sums, width, weights, start, grid, row, reach, columns, inputs):
     """Adds what the rows above contribute, to a whole row; a few columns at a time, whose windows overlap."""
     across, n = columns + 2 * reach, (2 * reach + 1) * inputs
@@ -225,7 +225,7 @@ def _above(sums, width, weights, start, grid, row, reach, columns, inputs):
                     _add_block(sums, target, weights, first, grid, (source + column) * inputs * _SIDE, n)
 
 
-@jit
+@inner
 def _left(sums, width, weights, start, grid, at, missing, reach, inputs):
     """Adds what the sites to the left contribute, to one site; ``missing`` of them lie outside."""
     positions = reach + (inputs > 1)
@@ -235,7 +235,7 @@ def _left(sums, width, weights, start, grid, at, missing, reach, inputs):
         _add_block(sums, c * _SIDE, weights, first, grid, source, n)
 
 
-@jit
+@inner
 def _edge(sums, weights, index, edge, at, n):
     """Adds what n spins of the first row or column contribute to one site, by the weights of its index."""
     width = sums.size // _SIDE
@@ -243,7 +243,7 @@ def _edge(sums, weights, index, edge, at, n):
         _add_block(sums, c * _SIDE, weights, (index * width + c) * n, edge, at * _SIDE, n)
 
 
-@jit
+@inner
 def _continue(grid, first, reach, columns, size):
     """Copies the ends of a row to where it goes on periodically."""
     for k in range(reach * size):
@@ -251,7 +251,7 @@ def _continue(grid, first, reach, columns, size):
         grid[(first + columns + reach) * size + k] = grid[(first + reach) * size + k]
 
 
-@jit
+@inner
 def _spread(numbers, rows):
     """Every number to the configurations of its channel, column by column."""
     for k in range(rows.size // _SIDE):
@@ -260,13 +260,13 @@ def _spread(numbers, rows):
             row[lane] = numbers[k % numbers.size]
 
 
-@jit
+@inner
 def _sum(total, more):
     for k in range(total.size):
         total[k] += more[k]
 
 
-@jit
+@inner
 def _copy(source, target):
     for k in range(source.size):
         target[k] = source[k]

@@ -10,25 +10,37 @@ import numpy as np
 from llvmlite import ir
 from numba import float32, int32, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 LANES = 8
 WORD, INDEX, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
+SETTINGS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+REORDERED = {"fastmath": {"reassoc", "contract"}}
 
 
 def jit(function: Callable, **more: object) -> Callable:
     """Compiles a loop that allocates nothing, without the interpreter lock; keeps the code where it can."""
-    options = {"nogil": True, "error_model": "numpy", "_nrt": False} | more
+    options = SETTINGS | more
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder to cache in
         return numba.njit(**options)(function)
 
 
+def inner(function: Callable, **more: object) -> Callable:
+    """What only kernels call: without an entry point for Python, which runs the function as it stands."""
+    return register_jitable(**SETTINGS, **more)(function)
+
+
 def jit_reordered(function: Callable) -> Callable:
     """:func:`jit` that may add and multiply in another order, so that sums and products are vectorised."""
-    return jit(function, fastmath={"reassoc", "contract"})
+    return jit(function, **REORDERED)
+
+
+def inner_reordered(function: Callable) -> Callable:
+    """:func:`inner` with the liberties of :func:`jit_reordered`."""
+    return inner(function, **REORDERED)
 
 
 def aligned(n: int) -> np.ndarray:
@@ -73,7 +85,7 @@ def as_float(typing, bits):  # noqa: ARG001
     return types.float32(types.int32), generate
 
 
-@jit
+@inner
 def exponential(z):
     """Of a float32 between -80 and 80, further ones cut off there; relative error below 2e-7."""
     z = min(max(z, float32(-80)), float32(80))
@@ -151,4 +163,4 @@ def _tanh(x):
         x[k] = z * above / below
 
 
-tanh = jit(_tanh, fastmath={"contract"})
+tanh = inner(_tanh, fastmath={"contract"})

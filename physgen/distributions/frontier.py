@@ -12,7 +12,7 @@ from numba import float32
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .compiled import adder, aligned, exponential, jit, jit_reordered, tanh
+from .compiled import adder, aligned, exponential, inner, inner_reordered, jit, tanh
 from .fused import LANES, decide, fill, mix
 
 SIDE = 64
@@ -118,7 +118,7 @@ def _pass(state, words, memory, part, weights, outer, bias, slot, log_q, spins, 
             _copy(s, memory[slot[i] * SIDE : (slot[i] + 1) * SIDE])
 
 
-@jit
+@inner
 def _multiply(sums, outputs, weights, first, memory, n):
     """``sums += weights @ memory``, ``(outputs, n)`` by ``(n, 64)``."""
     whole = outputs // 6 * 6
@@ -129,7 +129,7 @@ def _multiply(sums, outputs, weights, first, memory, n):
         _one_by_eight(sums, o * SIDE, SIDE, weights, first + o * n, n, 1, memory, 0, SIDE, n)
 
 
-@jit
+@inner
 def _field(theta, bias, outer, unit):
     for lane in range(SIDE):
         theta[lane] = bias + unit[lane]
@@ -156,7 +156,7 @@ def _backward(signals, memory, signal, outer, slot, spins, fields, units, by_wei
                 memory[lane * n_slots + slot[i]] = s[lane]
 
 
-@jit
+@inner
 def _by_field(out, signal, spins, fields):
     r""":math:`c (s - \tanh \theta)`, as 2 c s / (1 + exp(2 s theta))."""
     for lane in range(SIDE):
@@ -164,13 +164,13 @@ def _by_field(out, signal, spins, fields):
         out[lane] = float32(2) * signal[lane] * s / (float32(1) + exponential(float32(2) * s * fields[lane]))
 
 
-@jit
+@inner
 def _by_unit(out, by_field, outer, unit):
     for lane in range(SIDE):
         out[lane] = by_field[lane] * outer * (float32(1) - unit[lane] * unit[lane])
 
 
-@jit
+@inner
 def _accumulate(sums, first, outputs, signals, memory, n):
     """``sums += signals @ memory``, ``(outputs, 64)`` by ``(64, n)``."""
     whole = outputs // 6 * 6
@@ -197,22 +197,22 @@ def _log_sigmoid_of(out, theta, spins):
         out[lane] = min(x, float32(0)) - float32(2) * (series * y + float32(1)) * z
 
 
-_log_sigmoid = jit(_log_sigmoid_of, fastmath={"contract"})
+_log_sigmoid = inner(_log_sigmoid_of, fastmath={"contract"})
 
 
-@jit
+@inner
 def _add(total, more):
     for lane in range(SIDE):
         total[lane] += more[lane]
 
 
-@jit
+@inner
 def _copy(source, target):
     for lane in range(SIDE):
         target[lane] = source[lane]
 
 
-@jit_reordered
+@inner_reordered
 def _sum(x):
     total = float32(0)
     for lane in range(SIDE):
@@ -220,7 +220,7 @@ def _sum(x):
     return total
 
 
-@jit_reordered
+@inner_reordered
 def _dot(x, y):
     total = float32(0)
     for lane in range(SIDE):

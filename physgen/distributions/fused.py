@@ -19,7 +19,7 @@ import torch
 from numba import float32, int32, uint32, uint64
 from torch import Tensor
 
-from .compiled import exponential, jit
+from .compiled import exponential, inner, jit
 
 LANES = 16
 _BLOCK = 2048  # fields at a time, so that their random bits stay in the first cache
@@ -61,7 +61,7 @@ def _draw(state, words, bits, field, out, slope, low):
         decide(bits[:n], field[i : i + n], out[i : i + n], slope, low)
 
 
-@jit
+@inner
 def mix(state):
     """SplitMix64 of each word, which breaks what linear relations the words may have."""
     for word in range(4):
@@ -72,7 +72,7 @@ def mix(state):
             state[word, lane] = z ^ (z >> uint64(31))
 
 
-@jit
+@inner
 def fill(state, words):
     """Random words, one of each lane in turn; a multiple of the number of lanes."""
     s0, s1, s2, s3 = state[0], state[1], state[2], state[3]
@@ -92,7 +92,7 @@ def fill(state, words):
             s3[lane] = (d << uint64(45)) | (d >> uint64(19))
 
 
-@jit
+@inner
 def decide(bits, field, out, slope, low):
     """``1`` where u (1 + exp(-slope field)) < 1, u from the upper 24 of 32 bits; else ``low``."""
     for i in range(field.size):

@@ -18,7 +18,7 @@ from numba import types, uint32
 from numba.extending import intrinsic
 from torch import Tensor
 
-from .compiled import INDEX, LANES, WORD, eight, fetch, jit, place, shuffled
+from .compiled import INDEX, LANES, WORD, eight, fetch, inner, jit, place, shuffled
 
 HIGH = 32  # rows of the matrix at a time, one bit of a word for each
 _GROUPS = HIGH // 4  # tables that sum over them
@@ -307,7 +307,7 @@ def add_up(words, matrix, shape, column, start, low, high, scratch):
             _add(sums, i * WIDE, table, words[row // HIGH, i])
 
 
-@jit
+@inner
 def _copy(matrix, row, column, high, wide, steps, tile):
     """A part of the matrix, with zeros where it is too small, into the tile."""
     _, down, right = steps

@@ -27,7 +27,7 @@ from torch.nn.functional import softplus
 
 from ..distributions import RestrictedBoltzmann
 from ..distributions.bits import Bits, cuts, in_bits
-from ..distributions.compiled import jit_reordered
+from ..distributions.compiled import inner_reordered, jit_reordered
 
 MAX_UNITS = 64  # of the layer that is kept; block updates of larger ones cost less
 MAX_FIELD = 300.0  # of the other layer, so that e is a number
@@ -119,7 +119,7 @@ def _smallest(bits: Bits) -> Tensor:
     return bits.b + bits.W.clamp(max=0).sum(1)
 
 
-@jit_reordered
+@inner_reordered
 def _log_product(e, ratio, cuts):
     total, first = 0.0, 0
     for last in cuts:
