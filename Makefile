@@ -9,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/physgen demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: lint
 	$(BIN)/python -m pytest -q -m slow

@@ -13,3 +13,8 @@ def _isolated():
     pyro.clear_param_store()
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest file first. Beside it models: workers that start cold would compile the same kernels twice."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("README", "tests/physgen")))
