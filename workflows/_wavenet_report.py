@@ -12,6 +12,7 @@ from ising.exact.decimated import DecimatedChain
 from physgen.plots import EXACT, MARKERS, MONTE_CARLO, PALETTE
 
 RING_SITES = 16
+WANTED = 1e-4  # nats per site, a line in the figure
 Cell = dict[str, Any]
 
 
@@ -22,6 +23,7 @@ def lines(cells: list[Cell], ring: list[Cell], series: Cell) -> list[str]:
         kl = Estimate(*cell["kl"])
         law = f"{cell['xi']:5g}  {cell['seen']:5g}  {cell['receptive_field']:4d}"
         text.append(f"{law}  {kl!s:>14}  {cell['least']:9.2e}")
+    text += covered(cells)
     text.append(f"ring of {RING_SITES} sites, 1/r^(1 + sigma)")
     text += [f"{c['receptive_field']:18d}  {c['kl'][0]:14.3e}  {c['least']:9.2e}" for c in ring]
     text.append(f"{'series':<12}  {'tau_int':>12}  {'<|m|>':>14}  {'<m^2>':>14}")
@@ -31,6 +33,16 @@ def lines(cells: list[Cell], ring: list[Cell], series: Cell) -> list[str]:
         text.append(f"{kind:<12}  {values[0]!s:>12}  {values[1]!s:>14}  {values[2]!s:>14}")
     text.append(f"total variation of P(m)  {series['total_variation']:.4f}")
     return text
+
+
+def covered(cells: list[Cell]) -> list[str]:
+    """The largest divergence that is left of receptive fields that cover two correlation lengths."""
+    wide = [cell for cell in cells if cell["receptive_field"] >= 2 * cell["xi"]]
+    if not wide:
+        return []
+    worst = max(wide, key=lambda cell: cell["kl"][0])
+    where = f"xi {worst['xi']:g}, R {worst['receptive_field']}"
+    return [f"R >= 2 xi: KL per site at most {worst['kl'][0]:.1e} ({where})"]
 
 
 def draw(config: Any, cells: list[Cell], ring: list[Cell], series: Cell) -> Figure:
@@ -74,6 +86,7 @@ def draw_divergence(ax: Axes, config: Any, cells: list[Cell]) -> None:
             ax.plot(fine, [chain.least_divergence(int(R)) for R in fine], color=colour, linewidth=1)
             ax.axvline(xi, color=colour, linestyle=":", linewidth=1)
             ax.annotate(r"$\xi$", (xi, 1), xycoords=("data", "axes fraction"), color=colour, va="bottom")
+    ax.axhline(WANTED, color="0.8", linewidth=1, zorder=0)
     ax.plot([], [], color=EXACT, linewidth=1, label="least possible, exact")
     ax.set(xscale="log", yscale="log", xlabel="receptive field R  (sites)", ylabel="KL per site  (nats)")
     ax.set_xscale("log", base=2)

@@ -58,24 +58,32 @@ class DecimatedChain:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Independent exact draws ``(n, N)``: ±1, and 0 where a spin is not seen."""
+        return self.draw(n, generator)[0]
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """What :meth:`sample` gives, and all the spins, seen or not, ``(n, N)`` each."""
         size = (n, self.n_sites)
         kept = torch.rand(size, generator=generator, dtype=torch.float64) < (1 + math.exp(-1 / self.xi)) / 2
         steps = torch.where(kept, 1.0, -1.0)
         steps[:, 0] = 2.0 * torch.randint(2, (n,), generator=generator) - 1
-        return steps.cumprod(-1) * (torch.rand(size, generator=generator) < self.seen)
+        spins = steps.cumprod(-1)
+        return spins * (torch.rand(size, generator=generator) < self.seen), spins
+
+    def conditionals(self, spins: Tensor) -> Tensor:
+        """Of -1, 0 and 1, given all earlier sites, exact: ``(*, N)`` to ``(*, N, 3)``, float64."""
+        spins = spins.double()
+        site = torch.arange(self.n_sites)
+        last = torch.where(spins != 0, site, -1).cummax(-1).values  # seen last, up to and including each site
+        last = torch.cat([torch.full_like(last[..., :1], -1), last[..., :-1]], -1)
+        before = torch.where(last < 0, 0.0, spins.gather(-1, last.clamp(min=0)))
+        expected = before * torch.exp((last - site).double() / self.xi)
+        hidden, half = torch.full_like(expected, 1 - self.seen), self.seen / 2
+        return torch.stack([half * (1 - expected), hidden, half * (1 + expected)], -1)
 
     def log_prob(self, spins: Tensor) -> Tensor:
         """Exact: ``(*, N)`` values -1, 0, 1 to ``(*,)`` nats, float64."""
-        spins = spins.double()
-        visible = spins != 0
-        site = torch.arange(self.n_sites)
-        last = torch.where(visible, site, -1).cummax(-1).values  # seen last, up to and including each site
-        last = torch.cat([torch.full_like(last[..., :1], -1), last[..., :-1]], -1)
-        before = torch.where(last < 0, 0.0, spins.gather(-1, last.clamp(min=0)))
-        aligned = spins * before * torch.exp((last - site).double() / self.xi)
-        of_seen = torch.log1p(aligned) + math.log(self.seen / 2)
-        of_hidden = math.log1p(-self.seen) if self.seen < 1 else -math.inf
-        return torch.where(visible, of_seen, of_hidden).sum(-1)
+        found = self.conditionals(spins).gather(-1, (spins + 1).long().unsqueeze(-1))
+        return found.squeeze(-1).log().sum(-1)
 
     def least_divergence(self, field: int) -> float:
         """D of the best predictor from the last ``field`` sites, nats per site; of this stretch of N."""

@@ -137,7 +137,7 @@ class Layer(nn.Module):
 
     def _join(self, seen: list[Tensor]) -> tuple[Tensor, Tensor]:
         a, b = self.taps(torch.cat(seen, -1)).chunk(2, -1)
-        skip, *more = self.mix(torch.tanh(a) * torch.sigmoid(b)).split(self.width, -1)
+        skip, *more = self.mix(torch.tanh(a.contiguous()) * torch.sigmoid(b)).split(self.width, -1)
         return sum(more, seen[0]), skip
 
 
