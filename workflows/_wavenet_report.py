@@ -41,8 +41,8 @@ def covered(cells: list[Cell]) -> list[str]:
     if not wide:
         return []
     worst = max(wide, key=lambda cell: cell["kl"][0])
-    where = f"xi {worst['xi']:g}, R {worst['receptive_field']}"
-    return [f"R >= 2 xi: KL per site at most {worst['kl'][0]:.1e} ({where})"]
+    where = f"xi {worst['xi']:g}, R {worst['receptive_field']}, least {worst['least']:.1e}"
+    return [f"R >= 2 xi: KL per site at most {worst['kl'][0]:.1e}  ({where})"]
 
 
 def draw(config: Any, cells: list[Cell], ring: list[Cell], series: Cell) -> Figure:

@@ -3,7 +3,8 @@
   chain    draws of the infinite Ising chain, all spins seen (its law needs the
            last spin alone) or a fraction of them (it needs the last xi or so):
            the divergence KL from the exact law per site against the receptive
-           field R, beside the least that any predictor from R sites can reach
+           field R, beside the least that any predictor from R sites can reach:
+           a knee at xi, below 1e-4 once R covers the correlations
   ring     a ring of 16 spins with couplings of all pairs, 1/r^(1 + sigma): the
            same, with the exact law by enumeration
   series   magnetisation of a square lattice after each Metropolis sweep, in

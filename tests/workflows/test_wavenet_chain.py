@@ -88,11 +88,9 @@ def test_a_network_learns_a_chain_up_to_what_it_cannot_see():
 
 
 def test_what_is_left_beyond_two_correlation_lengths():
-    cells = [
-        {"xi": 2.0, "receptive_field": field, "kl": [kl, 0.0]}
-        for field, kl in [(2, 1e-2), (4, 3e-5), (8, 2e-5)]
-    ]
-    assert covered(cells) == ["R >= 2 xi: KL per site at most 3.0e-05 (xi 2, R 4)"]
+    found = [(2, 1e-2), (4, 3e-5), (8, 2e-5)]
+    cells = [{"xi": 2.0, "receptive_field": R, "kl": [kl, 0.0], "least": kl / 2} for R, kl in found]
+    assert covered(cells) == ["R >= 2 xi: KL per site at most 3.0e-05  (xi 2, R 4, least 1.5e-05)"]
     assert covered(cells[:1]) == []
 
 
