@@ -7,12 +7,9 @@ word, and fewer waste lanes. Small lattices stay with one program for many sweep
 for each colour.
 
 Every spin of every lattice gets its own random decision, by the law of :mod:`ising.updates`: a uniform
-number u is compared with the flip probability p binary digit by digit, the digits of u from Philox4x32-10
+number u is compared with the flip probability p binary digit by digit, the digits of u from Philox4x32-7
 (:mod:`ising.kernels.gpu_loops`). The resolution of p is :math:`2^{-32}`: an acceptance is right to 2.4e-10.
 Energies and magnetisations are counted on the device, exactly.
-
-Warning:
-    So far run in the Triton interpreter and compiled for compute capability 9.0, never on a card.
 
 References:
     | Multi-spin coding for a lattice of spins (Jacobs and Rebbi, 1981)
@@ -30,9 +27,12 @@ from ..model import Ising
 from .multispin import FLIP_PROBABILITY
 
 LANES = 32  # bits of a word
-BLOCK = 512  # words decided together, four per thread: independent work that hides the latency of each
-REGISTERS = 128  # of a thread at most: nothing spills, and four programs share a multiprocessor
+BLOCK = 64  # words decided together, by one warp: with more, a lane that needs more digits keeps more waiting
+REGISTERS = 64  # of a thread at most: 32 warps share a multiprocessor
+GROUPS = 3  # of four digits, drawn for all lanes
+CENSUS = 128  # words counted together
 AT_ONCE = 1024  # sweeps of a launch at most, so that an interrupt is heard
+RECORDED = 16  # sweeps whose launches are handed over at once
 
 
 class Triton:
@@ -76,7 +76,7 @@ class Triton:
         self._bonds = self._bits if signs is None else self._packed_signs(signs)
         self._signed = signs is not None
         self._key = seed.generate_state(2, np.uint32)
-        self._sweeps = 0
+        self._clock = torch.zeros(1, dtype=torch.int64, device=self._device)
         processors = 1
         if self._device.type == "cuda":
             processors = torch.cuda.get_device_properties(self._device).multi_processor_count
@@ -118,56 +118,76 @@ class Triton:
         per_word = per_word if self._ladder else per_word[:1]
         unsatisfied, own = np.arange(5), np.array([[-1], [1]])
         cost = 2 * self._J * (4 - 2 * unsatisfied) + 2 * self._h * own
+        self._graph = None
         law = self._flip_probability(per_word[:, None, None] * cost)  # by column, own spin, unsatisfied bonds
+        self._easy = bool((law[..., 2:] == 15 / 16).all())
         units = np.minimum(np.rint(law * 2.0**32), 2.0**32 - 1).astype(np.uint32)
         self._law = torch.from_numpy(units.view(np.int32)).to(self._device)
 
     def state(self) -> dict[str, np.ndarray]:
         return {
             "bits": self._bits.cpu().numpy().copy(),
-            "sweeps": np.array(self._sweeps),
+            "sweeps": np.array(int(self._clock)),
             "key": self._key.copy(),
         }
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         self._bits.copy_(torch.from_numpy(np.array(state["bits"])))
-        self._sweeps, self._key = int(state["sweeps"]), np.array(state["key"])
+        self._clock.fill_(int(state["sweeps"]))
+        self._key, self._graph = np.array(state["key"]), None
 
     def _run(self, n: int) -> None:
-        words, (key0, key1) = len(self._bits), (int(k) for k in self._key)
-        tensors = self._bits, self._bonds, self._law
-        sizes = words, self._half, self._width
+        if self._columns:
+            for m in (*[AT_ONCE] * (n // AT_ONCE), n % AT_ONCE):
+                self._launch(m)
+            return
+        while n >= RECORDED and self._device.type == "cuda":
+            self._recording().replay()
+            n -= RECORDED
+        self._launch(n)
+
+    def _launch(self, n: int) -> None:
+        """Queues n sweeps."""
+        if n == 0:
+            return
+        words, key0, key1 = len(self._bits), *(int(k) for k in self._key)
+        tensors = self._bits, self._bonds, self._law, self._clock
         flags = {
-            "FIELD": self._h != 0,
-            "SIGNED": self._signed,
-            "TILED": self._tiled,
-            "LADDER": self._ladder,
-            "BLOCK": BLOCK,
-            "num_warps": 4,
-            "maxnreg": REGISTERS,
+            "half": self._half, "width": self._width,
+            "CASES": 10 if self._h != 0 else 2 if self._easy else 5,
+            "SIGNED": self._signed, "TILED": self._tiled, "LADDER": self._ladder,
+            "GROUPS": GROUPS, "BLOCK": BLOCK, "num_warps": 1, "maxnreg": REGISTERS,
             "num_stages": 1,  # a later load must never be moved before an earlier store
-        }
+        }  # fmt: skip
         with self._on_device():
-            while n > 0:
-                m = min(n, AT_ONCE) if self._columns else 1
-                if self._columns:
-                    grid = (-(-words // self._columns),)
-                    self._loops.sweeps[grid](
-                        *tensors, *sizes, self._columns, self._sweeps, m, key0, key1, **flags
-                    )
-                else:
-                    grid = (-(-words * self._half // BLOCK),)
+            if self._columns:
+                grid = (-(-words // self._columns),)
+                self._loops.sweeps[grid](*tensors, words, self._columns, n, key0, key1, **flags)
+            else:
+                grid = (-(-words * self._half // BLOCK),)
+                for t in range(n):
                     for colour in (0, 1):
-                        self._loops.half_sweep[grid](
-                            *tensors, *sizes, colour, self._sweeps, key0, key1, **flags
-                        )
-                self._sweeps, n = self._sweeps + m, n - m
+                        self._loops.half_sweep[grid](*tensors, words, t, key0, key1, colour=colour, **flags)
+            self._clock += n
+
+    def _recording(self) -> "torch.cuda.CUDAGraph":
+        """RECORDED sweeps; apart, each of their launches would cost the host more time than the device."""
+        if self._graph is None:
+            before = self._bits.clone(), self._clock.clone()
+            self._launch(1)  # compiles what cannot be compiled while it is recorded
+            self._bits.copy_(before[0])
+            self._clock.copy_(before[1])
+            graph = torch.cuda.CUDAGraph()
+            with self._on_device(), torch.cuda.graph(graph):
+                self._launch(RECORDED)
+            self._graph = graph
+        return self._graph
 
     def _census(self, bits: Tensor) -> Tensor:
         """Unsatisfied bonds and up spins by column and lane, int32, ``(words, 2, 32)``."""
         counts = torch.zeros(len(bits), 2, LANES, dtype=torch.int32, device=self._device)
-        sites = min(BLOCK // 4, 1 << (self._half - 1).bit_length())
-        columns = BLOCK // 4 // sites
+        sites = min(CENSUS, 1 << (self._half - 1).bit_length())
+        columns = CENSUS // sites
         grid = (-(-len(bits) // columns) * -(-self._half // sites),)
         with self._on_device():
             self._loops.census[grid](
@@ -208,16 +228,17 @@ class Triton:
 def columns_per_program(words: int, half: int, processors: int) -> int:
     """How many columns a program keeps for many sweeps; 0 where a launch for each colour is the faster way.
 
-    It is that where the busiest multiprocessor would have more to do than its share, and more than the 4096
-    words, or about 8 µs, that a launch costs anyhow.
+    In units of what a warp takes for a block, 0.6 µs on an H200: a launch costs three, and a multiprocessor
+    is busy with six blocks at a time.
 
     Example:
         >>> columns_per_program(16_384, 64, processors=132), columns_per_program(1, 262_144, processors=132)
-        (8, 0)
+        (1, 0)
     """
     columns = min(words, max(1, BLOCK // half))
-    busiest = -(-words // (columns * processors)) * columns * half
-    return columns if busiest <= max(4096, 1.25 * words * half / processors) else 0
+    alone = -(-columns * half // BLOCK)
+    together = words * half / (6 * BLOCK * processors)
+    return columns if alone <= 3 + together else 0
 
 
 def _is_even_torus(model: Ising) -> bool:

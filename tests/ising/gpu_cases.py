@@ -66,12 +66,12 @@ def signed(lattice: lattices.Lattice) -> Tensor:
 # ---- the same algorithm on unpacked spins, with whole numbers instead of words of digits
 
 
-def philox(counter: list[np.ndarray], key: list[int]) -> np.ndarray:
-    """Philox4x32-10, uint64 arrays of 32-bit numbers, ``(4, *)``."""
+def philox(counter: list[np.ndarray], key: list[int], rounds: int = 7) -> np.ndarray:
+    """Philox4x32, uint64 arrays of 32-bit numbers, ``(4, *)``."""
     mask = np.uint64(2**32 - 1)
     a, b, c, d = np.broadcast_arrays(*(np.asarray(x, dtype=np.uint64) for x in counter))
     k0, k1 = key
-    for _ in range(10):
+    for _ in range(rounds):
         first, second = np.uint64(0xD2511F53) * a, np.uint64(0xCD9E8D57) * c
         a, b = (second >> np.uint64(32)) ^ b ^ np.uint64(k0), second & mask
         c, d = (first >> np.uint64(32)) ^ d ^ np.uint64(k1), first & mask
@@ -88,7 +88,7 @@ def uniforms(shape: tuple[int, int], chains: int, time: int, key: list[int]) -> 
     chain = np.arange(chains)[:, None]
     column, lane = (chain + 0 * x, x // rows + 0 * chain) if strips > 1 else (chain // 32 + 0 * x, chain % 32)
     low, high = time % 2**32, time >> 32
-    words = np.concatenate([philox([site[None], column, low, g + 8 * high], key) for g in range(8)])
+    words = np.concatenate([philox([low, site[None], g + 8 * high, column], key) for g in range(8)])
     digits = (words >> lane.astype(np.uint64)) & np.uint64(1)
     return sum(digit << np.uint64(31 - d) for d, digit in enumerate(digits))
 
@@ -141,7 +141,7 @@ def the_bytes_of_the_unpacked_algorithm(device: str) -> None:
 def time_goes_on_beyond_32_bits(device: str) -> None:
     model, update, spins = system("replicas")
     s = sampler(model, update, 0.4, spins, device)
-    s._sweeps = 2**32 - 1
+    s._clock.fill_(2**32 - 1)
     expected = reference(model, update, 0.4, spins, range(2**32 - 1, 2**32 + 1), s._key.tolist())
     np.testing.assert_array_equal(swept(s, 2), expected)
 
@@ -165,6 +165,24 @@ def blocks_and_launches_do_not_change_a_byte(device: str) -> None:
         s._columns = columns
         results.append(swept(s, 2, block))
     assert all((result == results[0]).all() for result in results)
+
+
+@case
+def recorded_launches_make_the_same_spins(device: str) -> None:
+    """Before and after a change of temperature; on a card alone anything is recorded."""
+    model, update, spins = system("replicas")
+    together, apart = (sampler(model, update, 0.4, spins, device) for _ in range(2))
+    together._columns = apart._columns = 0
+    with mutated(gpu, "RECORDED", 2):
+        for beta in (0.4, 0.1):
+            together.set_beta(beta)
+            apart.set_beta(beta)
+            for n in (1, 1, 1, 1):
+                apart.sweep(n)
+            together.sweep(6)
+            apart.sweep(2)
+            np.testing.assert_array_equal(together.spins(), apart.spins())
+            assert together.state()["sweeps"] == apart.state()["sweeps"]
 
 
 @case
@@ -232,8 +250,8 @@ def chains_that_share_random_numbers_are_caught(device: str) -> None:
     def for_all_lanes(*counter):
         return tuple(tl.where((word & 1) == 1, word | 0xFFFFFFFF, word & 0) for word in draw(*counter))
 
-    def for_all_columns(c0, c1, *rest):
-        return draw(c0, c1 & 0, *rest)
+    def for_all_columns(time, site, group, column, *rest):
+        return draw(time, site, group, column & 0, *rest)
 
     for mutant in (for_all_lanes, for_all_columns):
         with mutated(gpu_loops, "philox", mutant):
