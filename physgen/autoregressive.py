@@ -125,7 +125,7 @@ class Autoregressive(nn.Module):
         """
         if couplings.shape != self.direct.weight.shape:
             raise ValueError(f"couplings need shape {tuple(self.direct.weight.shape)}, got {couplings.shape}")
-        self.direct.weight.copy_(couplings * self.direct.mask)
+        self.direct.weight.copy_(couplings.to(self.direct.mask) * self.direct.mask)
 
     @property
     def compiled(self) -> bool:

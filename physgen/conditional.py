@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .batches import Batches
-from .nn import private_seed
+from .nn import private_seed, stream
 from .reverse_kl import Drawn, Draws, ReverseKL
 from .train import Metrics
 
@@ -195,6 +195,7 @@ class Given:
 
     def __init__(self, net: Conditional, condition: Condition):
         self.net, self.condition, self._call = net, condition, _Call(net.model)
+        self.parameters = net.parameters
 
     def log_prob(self, values: Tensor) -> Tensor:
         """Normalised: ``(*, N)`` values to ``(*,)`` nats."""
@@ -265,7 +266,7 @@ class ConditionalDraws(Draws):
         condition = tuple(
             low + (high - low) * x for (low, high), x in zip(self.intervals, place, strict=True)
         )
-        generator = torch.Generator().manual_seed(private_seed(self.seed, 59, self.drawn))
+        generator = stream(self.model, self.seed, 59, self.drawn)
         self.drawn += 1
         return condition, Drawn(*self.model.at(condition).sample_and_log_prob(self.size, generator))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ising.stats import Estimate, tau_int
 
 from . import likelihood
-from .nn import private_seed
+from .nn import home, private_seed
 
 BATCH = 4096  # configurations given to a model at once
 MODEL_CHAINS, PILOT, MAX_THIN = 64, 256, 100  # Markov chains of a model that samples by them
@@ -28,7 +28,7 @@ REPEATS, REPEAT_DRAWS = 8, 4  # importance samples where a bound is evaluated on
 @contextmanager
 def evaluation(model: nn.Module, seed: int) -> Iterator[None]:
     """No gradients, evaluation mode, and a global generator seeded here and put back afterwards."""
-    device, training = _home(model)[0], model.training
+    device, training = home(model)[0], model.training
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(private_seed(seed, 4))
         model.eval()
@@ -36,11 +36,6 @@ def evaluation(model: nn.Module, seed: int) -> Iterator[None]:
             yield
         finally:
             model.train(training)
-
-
-def _home(model: Any) -> tuple[torch.device, torch.dtype]:
-    first = next(model.parameters(), torch.zeros(()))
-    return first.device, first.dtype
 
 
 def draw(model: Any, samples: int, n_sites: int, energy: Callable[[Tensor], Tensor]) -> np.ndarray:
@@ -84,7 +79,7 @@ def _draw_chains(model: Any, samples: int, energy: Callable[[Tensor], Tensor]) -
 
 def log_values(function: Callable[[Tensor], Tensor], model: Any, spins: np.ndarray) -> np.ndarray:
     """``function`` of ``(*, N)`` spins in batches, float64 nats ``(*,)``."""
-    device, dtype = _home(model)
+    device, dtype = home(model)
     flat = torch.from_numpy(spins.reshape(-1, spins.shape[-1]))
     values = [function(batch.to(device, dtype)).double().cpu() for batch in flat.split(BATCH)]
     return torch.cat(values).numpy().reshape(spins.shape[:-1])
@@ -116,7 +111,7 @@ def log_partition(model: Any, seed: int, spins: np.ndarray | None = None) -> Est
     if spins is not None:
         flat = torch.from_numpy(spins.reshape(-1, spins.shape[-1]))
         chosen = torch.linspace(0, len(flat) - 1, min(ANNEALED_CHAINS, len(flat))).long()
-        samples = flat[chosen].to(*_home(model))
+        samples = flat[chosen].to(*home(model))
     found = likelihood.log_partition(
         model, samples=samples, chains=ANNEALED_CHAINS, temperatures=ANNEALING_STEPS, seed=seed
     )

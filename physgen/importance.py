@@ -23,7 +23,7 @@ from torch import Tensor
 from ising.stats import Estimate
 
 from .divergence import effective_sample_size
-from .nn import private_seed
+from .nn import stream
 from .reverse_kl import Density
 
 
@@ -38,10 +38,10 @@ def log_weights(
     rows: int = 1000,
 ) -> tuple[Tensor, np.ndarray]:
     r"""Draws from q and their :math:`\ln w = -\beta E - \ln q`: ``(n, N)`` spins, ``(n,)`` float64 nats."""
-    generator = torch.Generator().manual_seed(private_seed(seed, 51))
+    generator = stream(model, seed, 51)
     parts = [model.sample(min(rows, n - first), generator) for first in range(0, n, rows)]
     values = [-beta * energy(part).double() - model.log_prob(part).double() for part in parts]
-    return torch.cat(parts), torch.cat(values).numpy()
+    return torch.cat(parts), torch.cat(values).cpu().numpy()
 
 
 def log_partition(log_w: np.ndarray) -> Estimate:
@@ -149,7 +149,7 @@ def metropolis(
         >>> made.spins.shape, 0 < made.acceptance <= 1
         (torch.Size([4, 10, 3]), True)
     """
-    generator = torch.Generator().manual_seed(private_seed(seed, 52))
+    generator = stream(model, seed, 52)
 
     def log_w(spins: Tensor) -> Tensor:
         return -beta * energy(spins).double() - model.log_prob(spins).double()
@@ -162,7 +162,8 @@ def metropolis(
             here = log_w(state)
         proposal = model.sample(chains, generator)
         there = log_w(proposal)
-        taken = torch.rand(chains, generator=generator, dtype=torch.float64).log() < there - here
+        u = torch.rand(chains, generator=generator, dtype=torch.float64, device=there.device)
+        taken = u.log() < there - here
         state = torch.where(taken[:, None], proposal, state)
         here = torch.where(taken, there, here)
         accepted += int(taken.sum())

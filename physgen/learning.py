@@ -114,15 +114,15 @@ def maximum_likelihood(
     parameters = [p for p in model.parameters() if p.requires_grad]
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        torch.nn.utils.vector_to_parameters(torch.from_numpy(x), parameters)
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(x).to(rows), parameters)
         value = negative_log_likelihood(model, rows, weights)
         gradient = torch.autograd.grad(value, parameters)
-        return float(value.detach()), torch.cat([g.flatten() for g in gradient]).numpy()
+        return float(value.detach()), torch.cat([g.flatten() for g in gradient]).cpu().numpy()
 
-    start = torch.nn.utils.parameters_to_vector(parameters).detach().numpy().copy()
+    start = torch.nn.utils.parameters_to_vector(parameters).detach().cpu().numpy().copy()
     options = {"maxiter": steps, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-    torch.nn.utils.vector_to_parameters(torch.from_numpy(found.x), parameters)
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(found.x).to(rows), parameters)
     slope = float(np.abs(found.jac).max())
     if not slope < max(100 * tolerance, 1e-6):
         raise FloatingPointError(

@@ -5,8 +5,10 @@ Spins are ±1 floats. A *field* :math:`\theta` is the natural parameter of one s
 """
 
 import math
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
@@ -49,6 +51,23 @@ def private_seed(seed: int, *key: int) -> int:
     """
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
+
+
+def home(model: Any) -> tuple[torch.device, torch.dtype]:
+    """Where the parameters of a model are, and of which kind; CPU and float32 for one that has none."""
+    parameters = getattr(model, "parameters", lambda: iter(()))
+    first = next(iter(parameters()), torch.zeros(()))
+    return first.device, first.dtype
+
+
+def stream(model: Any, seed: int, *key: int) -> torch.Generator:
+    """Random numbers for one purpose, see :func:`private_seed`, where the model draws.
+
+    Example:
+        >>> stream(torch.nn.Linear(2, 3), 0, 50).device
+        device(type='cpu')
+    """
+    return torch.Generator(home(model)[0]).manual_seed(private_seed(seed, *key))
 
 
 class MaskedLinear(nn.Linear):

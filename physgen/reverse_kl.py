@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .nn import private_seed
+from .nn import stream
 from .train import Metrics
 
 
@@ -66,7 +66,7 @@ class Draws:
         return self
 
     def __next__(self) -> Drawn:
-        generator = torch.Generator().manual_seed(private_seed(self.seed, 50, self.drawn))
+        generator = stream(self.model, self.seed, 50, self.drawn)
         self.drawn += 1
         return Drawn(*self.model.sample_and_log_prob(self.size, generator))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ising.stats import Estimate
 from physgen import digits, models, pictures
 from physgen.conditional import Conditional, ConditionalBatches
-from physgen.nn import private_seed
+from physgen.nn import private_seed, stream
 from physgen.rows import Rows
 from physgen.train import gradient_step
 from workflows import _pixels, _training
@@ -80,9 +80,9 @@ def report(net: Conditional, alone: Tensor, data: _pixels.Pixels, config: Any) -
             f"without; {100 * text['wrong'].mean:.1f} +- {100 * text['wrong'].error:.1f} % of "
             f"{len(label)} test digits taken for another class\n"
         )
-    generator = torch.Generator().manual_seed(private_seed(config.seed, 73))
+    generator = stream(net, config.seed, 73)
     drawn = torch.cat([net.plain(c).sample(DRAWN, generator) for c in range(digits.CLASSES)])
-    images = drawn.reshape(-1, *digits.SHAPE).numpy() / (config.levels - 1)
+    images = drawn.cpu().reshape(-1, *digits.SHAPE).numpy() / (config.levels - 1)
     names = [str(c) for c in range(digits.CLASSES)]
     figure = Figure(figsize=(5, 6.2), layout="constrained")
     pictures.tiles(figure.subplots(), images, DRAWN, rows=names)

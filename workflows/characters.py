@@ -34,7 +34,7 @@ from torch import Tensor
 from ising.stats import Estimate
 from physgen import models
 from physgen.models.wavenet import WaveNet
-from physgen.nn import private_seed
+from physgen.nn import private_seed, stream
 from physgen.plots import PALETTE
 from physgen.train import gradient_step
 from workflows import _training
@@ -220,7 +220,7 @@ def report(net: WaveNet, text: Text, unseen: Tensor, sentences: dict[str, Tensor
     each = {line: surprise(net, codes).tolist() for line, codes in sentences.items()}
     scores = {line: -math.log(2) * sum(values) for line, values in each.items()}
     ranked = sorted(scores, key=scores.get, reverse=True)
-    drawn = net.of_length(config.draw).sample(1, torch.Generator().manual_seed(private_seed(config.seed, 71)))
+    drawn = net.of_length(config.draw).sample(1, stream(net, config.seed, 71))
     made = "".join(text.letters[i] for i in drawn[0].tolist())
     single, pairs = found["single characters"], found["pairs"]
     shown = [

@@ -120,8 +120,8 @@ class Frontier(Autoregressive):
         Arguments:
             couplings: :math:`\beta J`, symmetric, ``(N, N)``, zero where there is no bond.
         """
-        padded = torch.cat([couplings, couplings.new_zeros(self.n_sites, 1)], 1)
-        self.weight[:, 0] = padded.gather(1, self.sources).to(self.weight)
+        padded = torch.cat([couplings.to(self.weight), self.weight.new_zeros(self.n_sites, 1)], 1)
+        self.weight[:, 0] = padded.gather(1, self.sources)
         self.shared_weight[:, 0] = 0.0
 
     def _arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -55,7 +55,7 @@ def spaced(path: Path, temperatures: int, generator: torch.Generator | None) -> 
     steps -= steps % BLOCKS
     pilot = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     log_w = anneal(path, path.start(PILOT_CHAINS, generator), pilot, generator, blocks=BLOCKS)
-    speed = log_w.var(-1).sqrt()
+    speed = log_w.var(-1).sqrt().cpu()
     if not (speed.sum() > 0 and math.isfinite(speed.sum())):
         return even
     speed = speed.clamp(min=FLOOR * float(speed.mean()))
