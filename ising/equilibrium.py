@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr
-from scipy.stats import norm
+from scipy.special import ndtri, stdtr
 
 from . import stats
 
@@ -46,7 +45,7 @@ def halves_z(series: np.ndarray) -> float:
         return math.copysign(math.inf, mean) if abs(mean) > 1e-12 * np.abs(series).max() else 0.0
     t = float(difference.mean() / error)
     tail = max(stdtr(chains - 1, -abs(t)), np.finfo(float).tiny)
-    return math.copysign(float(norm.isf(tail)), t)
+    return math.copysign(-float(ndtri(tail)), t)
 
 
 class Pilot(NamedTuple):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline, PPoly
-from scipy.stats import chi2 as chi_squared
+from scipy.special import chdtrc
 
 from . import reweighting
 from .reweighting import Curve, Multihistogram
@@ -70,7 +70,7 @@ class Fit:
     @property
     def p_value(self) -> float:
         """Chance that a true law fits worse; 1 where nothing is left to test."""
-        return float(chi_squared.sf(self.chi2, self.dof)) if self.dof else 1.0
+        return float(chdtrc(self.dof, self.chi2)) if self.dof else 1.0
 
     def parameter(self, k: int) -> Estimate:
         """Coefficient k of the fit, with the error of the replicas."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import numpy as np
 from scipy import fft
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 FEWEST_BLOCKS = 64  # of a jackknife, unless tau or the caller demands fewer
 FEWEST_CHAINS = 16  # whose scatter alone is an error bar
@@ -235,7 +235,7 @@ def blocking(series: np.ndarray, confidence: float = 0.99) -> Estimate:
         variances.append(x.var(ddof=1) * 2 ** len(variances) / total)
         x = x[:, : x.shape[1] // 2 * 2].reshape(len(x), -1, 2).mean(-1)
     above = np.cumsum(tests[::-1])[::-1]
-    good = above < chi2.ppf(confidence, np.arange(len(tests), 0, -1))
+    good = above < 2 * gammaincinv(np.arange(len(tests), 0, -1) / 2, confidence)  # of chi-squared
     if good.any():
         found = variances[int(good.argmax())]
     elif len(x) >= FEWEST_CHAINS or not variances:

@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.special import log_ndtr
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr
 
 from . import glasses, updates
 from .equilibrium import Pilot, pilot, warn_if_unsettled
@@ -236,7 +235,7 @@ def _swap_rate(a: float, b: float, mean_a: float, mean_b: float, var_a: float, v
     if spread == 0:
         return math.exp(min(mean, 0.0))
     beyond = math.exp(mean + spread**2 / 2 + log_ndtr(-mean / spread - spread))
-    return float(norm.cdf(mean / spread) + beyond)
+    return float(ndtr(mean / spread) + beyond)
 
 
 def _check_resumable(

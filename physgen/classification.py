@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import binomtest
+from scipy.special import bdtr
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -54,7 +54,7 @@ def p_value(better: Tensor, worse: Tensor) -> float:
         0.0312
     """
     first, second = int((better & ~worse).sum()), int((worse & ~better).sum())
-    return float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
 
 
 @torch.enable_grad()

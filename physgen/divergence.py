@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import logsumexp, xlogy
-from scipy.stats import f as f_law
+from scipy.special import fdtrc, logsumexp, xlogy
 
 from ising import stats
 from ising.stats import Estimate
@@ -275,7 +274,7 @@ def joint(model: dict[str, np.ndarray], monte_carlo: dict[str, np.ndarray]) -> J
         same = bool(np.allclose(difference, 0))
         return Joint(0.0 if same else math.inf, k, 1.0 if same else 0.0, names)
     t2, dof = float((along[free] ** 2 / values[free]).sum()), int(free.sum())
-    p_value = float(f_law.sf(t2 * (blocks - dof) / (dof * (blocks - 1)), dof, blocks - dof))
+    p_value = float(fdtrc(dof, blocks - dof, t2 * (blocks - dof) / (dof * (blocks - 1))))
     return Joint(t2, dof, p_value, names)
 
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from .learning import maximum_likelihood
 from .logistic import joint_curvature, newton, site_curvature
@@ -128,7 +128,7 @@ def pseudo_likelihood(
     N = len(found.h)
     i, j = np.triu_indices(N, 1)
     z = found.J[i, j] / found.J_error[i, j]
-    kept = _discoveries(2 * student.sf(np.abs(z), len(groups) - 1), select)
+    kept = _discoveries(2 * stdtr(len(groups) - 1, -np.abs(z)), select)
     support = np.zeros((N, N), dtype=bool)
     support[i[kept], j[kept]] = support[j[kept], i[kept]] = True
     name = f"pseudo-likelihood, {kept.sum()} of {len(kept)} pairs"

@@ -16,5 +16,5 @@ def _isolated():
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first. Beside it models: workers that start cold would compile the same kernels twice."""
+    """The longest file first, beside it models: two cold workers would compile the same kernels twice."""
     items.sort(key=lambda item: not item.nodeid.startswith(("README", "tests/physgen")))

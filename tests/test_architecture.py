@@ -65,7 +65,10 @@ def test_a_wrong_import_is_caught():
 
 
 def test_importing_the_libraries_changes_no_global_state():
-    """No output, no seed, no default dtype, no thread count, no validation flag, no log handler."""
+    """No output, no seed, no default dtype, no thread count, no validation flag, no log handler.
+
+    Nor an import that every command would wait for.
+    """
     script = """
 import logging, random, numpy, pyro, pyro.distributions, torch
 def state():
@@ -79,6 +82,8 @@ for top in ("ising", "physgen"):
     for module in pkgutil.walk_packages(package.__path__, f"{top}."):
         importlib.import_module(module.name)
 assert state() == before
+import sys
+assert "scipy.stats" not in sys.modules, "it takes a second; scipy.special has the functions"
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
