@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.integrate import quad
 from scipy.special import ellipe, ellipkm1
 
 from ..model import check_beta
@@ -162,6 +161,8 @@ def _signed_k1(K: float) -> tuple[float, float, float]:
 def _average(part: Callable[[Jet], np.ndarray], beta: float, J_x: float, J_y: float) -> float:
     r""":math:`\frac{1}{2\pi} \int_0^\pi` of one part of the mode energies."""
     marks = [10.0**-k for k in range(1, 9)]  # near the critical point the integrand is nearly singular at 0
+    from scipy.integrate import quad  # half a second that every import would take
+
     integral = quad(
         lambda omega: float(part(mode_energies(omega, beta, J_x, J_y))), 0, math.pi, points=marks, limit=500
     )
