@@ -1,7 +1,7 @@
 r"""Wolff clusters of 512 chains at once: one row of bits per site and per bond.
 
 The law is that of :mod:`ising.updates.wolff`, or of :mod:`ising.updates.few_clusters`. All bonds are drawn,
-by :mod:`ising.kernels.chances`, to :math:`2^{-64}`; one random site of each chain is marked, or three; the
+by :mod:`ising.kernels.chances`, to :math:`2^{-64}`; one random site of each chain is marked, or five; the
 marks then flood along the bonds, line by line of the lattice, to and fro, until nothing changes; and the
 marked spins are flipped. The flood goes on for the chain with the longest way, but 512 of them share each
 step.
