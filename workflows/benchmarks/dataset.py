@@ -65,7 +65,7 @@ def main(*, config: Config = Config(), runs: int = 2) -> None:
     runs
         How often each of them is timed, in turn; the best counts.
     """
-    L, chains, samples = (8, 64, 64) if config.quick else (64, 512, 2048)
+    L, chains, samples = (8, 64, 64) if config.quick else (64, 512, 4096)
     with arena(config) as where, tempfile.TemporaryDirectory() as folder:
         refuse_full_disk(Path(folder), 4 * chains * samples * L * L // 8)
         path = Path(folder) / "data.h5"
