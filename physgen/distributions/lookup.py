@@ -14,16 +14,17 @@ References:
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import types, uint32
+from numba import float32, types, uint32
 from numba.extending import intrinsic
 from torch import Tensor
 
-from .compiled import INDEX, LANES, WORD, eight, fetch, inner, jit, place, shuffled
+from .compiled import INDEX, LANES, WORD, eight, fetch, inner, jit, jit_reordered, place, shuffled
 
 HIGH = 32  # rows of the matrix at a time, one bit of a word for each
 _GROUPS = HIGH // 4  # tables that sum over them
 WIDE = 32  # columns at a time
-_LEAST = 32  # rows and columns of both factors from which tables pay
+LEAST = 32  # rows and columns of both factors from which tables pay
+NONE = torch.empty(0, 0)
 
 
 def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -39,7 +40,8 @@ def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if _eligible(rows, matrix, bias):
         flat = rows if rows.dim() == 2 else rows.reshape(-1, rows.shape[-1])
-        found = _by_tables(flat, matrix, bias)
+        more = () if bias is None else (torch.ones(1, len(flat)), bias.unsqueeze(0))
+        found = _by_tables(flat, matrix, *more)
         if found is not None:
             return found.reshape(*rows.shape[:-1], -1)
     return rows @ matrix if bias is None else rows @ matrix + bias
@@ -55,25 +57,24 @@ def times(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     return each if bias is None else each + bias
 
 
-def _eligible(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> bool:
-    parts = [rows, matrix] if bias is None else [rows, matrix, bias]
+def _eligible(rows: Tensor, matrix: Tensor, *more: Tensor | None) -> bool:
+    parts = [rows, matrix, *(x for x in more if x is not None)]
     if torch.is_grad_enabled() and any(x.requires_grad for x in parts):
         return False
     plain = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in parts)
     n = rows.numel() // max(rows.shape[-1], 1)
-    return plain and matrix.dim() == 2 and min(n, *matrix.shape) >= _LEAST
+    return plain and matrix.dim() == 2 and min(n, *matrix.shape) >= LEAST
 
 
-def _by_tables(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor | None:
-    """The product, or nothing where the rows are not binary."""
+def _by_tables(rows: Tensor, matrix: Tensor, left: Tensor = NONE, right: Tensor = NONE) -> Tensor | None:
+    """``rows @ matrix + left.mT @ right``, or nothing where the rows are not binary."""
     words, low = packed(rows)
     if low > 0:
         return None
-    n, M = len(rows), matrix.shape[1]
-    out = torch.empty(n, M)
-    start = np.zeros(M, np.float32) if bias is None else bias.detach().numpy()
+    out = torch.empty(len(rows), matrix.shape[1])
     flat, shape = laid_out(matrix)
-    _multiply(words, flat, shape, start, np.float32(low), np.float32(1), scratch(n), out.view(-1).numpy())
+    start = tuple(x.detach().contiguous().numpy() for x in (left, right))
+    multiply(words, flat, shape, start, np.float32(low), np.float32(1), scratch(len(rows)), out.numpy())
     return out
 
 
@@ -83,9 +84,9 @@ def packed(rows: Tensor) -> tuple[np.ndarray, int]:
     With them the other number, 0 or -1; or 1, and then the bits mean nothing, where there are more than two.
     """
     n, K = rows.shape
-    words = np.empty((-(-K // HIGH), n), np.uint32)
+    words = np.zeros((-(-K // HIGH), n), np.uint32)
     if rows.mT.is_contiguous() and not rows.is_contiguous():
-        return words, _pack_columns(rows.detach().mT.numpy(), words)
+        return words, pack_columns(rows.detach().mT.numpy(), words, 0)
     rows = rows.detach().contiguous()
     return words, _pack(rows.numpy(), rows.view(-1).numpy(), words)
 
@@ -139,26 +140,32 @@ def _tabulate(typing, tile, table, group, low, high):  # noqa: ARG001
     return types.void(tile, table, group, low, high), generate
 
 
-@intrinsic
-def _add(typing, sums, index, table, word):  # noqa: ARG001
-    """Adds to 32 sums their entries in eight tables, chosen by four bits each of the word."""
+def _adder(groups):
+    """Adds to WIDE sums their entries in some tables, chosen by four bits each of the word."""
 
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        sums, index, table, word = arguments
-        word = builder.zext(word, INDEX)
-        parts = range(0, WIDE, LANES)
-        totals = [builder.load(place(builder, sums, index, part), align=4) for part in parts]
-        for g in range(_GROUPS):
-            row = builder.and_(builder.lshr(word, INDEX(4 * g)), INDEX(15))
-            entry = builder.add(builder.mul(row, INDEX(WIDE)), INDEX(16 * WIDE * g))
-            for i, part in enumerate(parts):
-                term = builder.load(place(builder, table, entry, part), align=4)
-                totals[i] = builder.fadd(totals[i], term)
-        for total, part in zip(totals, parts, strict=True):
-            builder.store(total, place(builder, sums, index, part), align=4)
-        return context.get_dummy_value()
+    @intrinsic
+    def add(typing, sums, index, table, word):  # noqa: ARG001
+        def generate(context, builder, signature, arguments):  # noqa: ARG001
+            sums, index, table, word = arguments
+            word = builder.zext(word, INDEX)
+            parts = range(0, WIDE, LANES)
+            totals = [builder.load(place(builder, sums, index, part), align=4) for part in parts]
+            for g in range(groups):
+                row = builder.and_(builder.lshr(word, INDEX(4 * g)), INDEX(15))
+                entry = builder.add(builder.mul(row, INDEX(WIDE)), INDEX(16 * WIDE * g))
+                for i, part in enumerate(parts):
+                    term = builder.load(place(builder, table, entry, part), align=4)
+                    totals[i] = builder.fadd(totals[i], term)
+            for total, part in zip(totals, parts, strict=True):
+                builder.store(total, place(builder, sums, index, part), align=4)
+            return context.get_dummy_value()
 
-    return types.void(sums, index, table, word), generate
+        return types.void(sums, index, table, word), generate
+
+    return add
+
+
+_add, _add_half = _adder(_GROUPS), _adder(_GROUPS // 2)
 
 
 @intrinsic
@@ -172,6 +179,22 @@ def _copy_row(typing, source, at, target, to):  # noqa: ARG001
         return context.get_dummy_value()
 
     return types.void(source, at, target, to), generate
+
+
+@intrinsic
+def _add_row(typing, sums, index, factor, row, at):  # noqa: ARG001
+    """Adds to WIDE sums a multiple of as many numbers."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        sums, index, factor, row, at = arguments
+        factor = eight(builder, factor)
+        for part in range(0, WIDE, LANES):
+            target = place(builder, sums, index, part)
+            term = builder.fmul(factor, builder.load(place(builder, row, at, part), align=4))
+            builder.store(builder.fadd(builder.load(target, align=4), term), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(sums, index, factor, row, at), generate
 
 
 @intrinsic
@@ -245,39 +268,33 @@ def _pack(rows, flat, words):
     return 0 if with_zero else -1
 
 
-@jit
-def _pack_columns(columns, words):
-    """The same for rows that are the columns of a ``(K, n)`` array."""
-    K, n = columns.shape
-    zeros, minuses, ones = 0, 0, 0
-    for w in range(words.shape[0]):
-        word = words[w]
-        for i in range(n):
-            word[i] = 0
-        for k in range(32 * w, min(32 * w + 32, K)):
-            bit = uint32(1) << uint32(k - 32 * w)
-            row = columns[k]
-            for i in range(n):
-                x = row[i]
-                word[i] |= bit if x == 1 else uint32(0)
-                ones += x == 1
-                zeros += x == 0
-                minuses += x == -1
-    if ones + zeros == n * K:
+@jit_reordered
+def pack_columns(columns, words, first):
+    """The same of rows that are the columns of ``(K, n)``, into words of zeros from bit ``first`` on."""
+    one, from_zero, from_minus = float32(1), float32(0), float32(0)  # the latter are 0 where no value is off
+    for k in range(columns.shape[0]):
+        row, word = columns[k], words[(first + k) // 32]
+        bit = uint32(1) << uint32((first + k) % 32)
+        for i in range(row.size):
+            x = row[i]
+            word[i] |= bit if x == one else uint32(0)
+            from_zero += abs(x * (x - one))
+            from_minus += abs((x + one) * (x - one))
+    if from_zero == 0:
         return 0
-    return -1 if ones + minuses == n * K else 1
+    return -1 if from_minus == 0 else 1
 
 
 @jit
-def _multiply(words, matrix, shape, start, low, high, scratch, out):
-    """The product plus ``start``, of the matrix whose rows and columns are so many numbers apart."""
-    sums = scratch[5 * HIGH * WIDE :]
-    for column in range(0, start.size, WIDE):
-        add_up(words, matrix, shape, column, start, low, high, scratch)
-        put(sums, words.shape[1], column, start.size, out, 0)
+def multiply(words, matrix, shape, start, low, high, scratch, out):
+    """The product and that of both parts of ``start``; the matrix as :func:`laid_out`."""
+    sums, (n, M) = scratch[5 * HIGH * WIDE :], out.shape
+    for column in range(0, M, WIDE):
+        add_up(words, matrix, shape, column, M, start, low, high, scratch)
+        put(sums, n, column, M, out.reshape(-1), 0)
 
 
-@jit
+@inner
 def put(sums, n, column, M, out, at):
     """Rows of up to WIDE numbers into some columns of a flat ``(*, M)`` array, from a place of it on."""
     wide = min(WIDE, M - column)
@@ -290,21 +307,29 @@ def put(sums, n, column, M, out, at):
                 out[to + j] = sums[i * WIDE + j]
 
 
-@jit
-def add_up(words, matrix, shape, column, start, low, high, scratch):
-    """Some columns of the product plus ``start``, ``(n, WIDE)``, at the end of the scratch."""
+@inner
+def add_up(words, matrix, shape, column, M, start, low, high, scratch):
+    """Some of M columns of the product and of ``start``, ``(n, WIDE)``, at the end of the scratch."""
     tile, table = scratch[: HIGH * WIDE], scratch[HIGH * WIDE : 5 * HIGH * WIDE]
-    sums, wide = scratch[5 * HIGH * WIDE :], min(WIDE, start.size - column)
-    for j in range(WIDE):
-        sums[j] = start[column + j] if j < wide else np.float32(0)
-    for i in range(1, words.shape[1]):
-        _copy_row(sums, 0, sums, i * WIDE)
-    for row in range(0, shape[0], HIGH):
-        _copy(matrix, row, column, min(HIGH, shape[0] - row), wide, shape, tile)
-        for g in range(_GROUPS):
-            _tabulate(tile, table, g, low, high)
+    sums, wide, (left, right) = scratch[5 * HIGH * WIDE :], min(WIDE, M - column), start
+    sums[:] = 0
+    for r in range(len(left)):
+        for j in range(WIDE):
+            tile[j] = right[r, column + j] if j < wide else np.float32(0)
         for i in range(words.shape[1]):
-            _add(sums, i * WIDE, table, words[row // HIGH, i])
+            _add_row(sums, i * WIDE, left[r, i], tile, 0)
+    for row in range(0, shape[0], HIGH):
+        deep = min(HIGH, shape[0] - row)
+        half = 2 * deep <= HIGH
+        _copy(matrix, row, column, deep, wide, shape, tile)
+        for g in range(_GROUPS // 2 if half else _GROUPS):
+            _tabulate(tile, table, g, low, high)
+        word = words[row // HIGH]
+        for i in range(word.size):
+            if half:
+                _add_half(sums, i * WIDE, table, word[i])
+            else:
+                _add(sums, i * WIDE, table, word[i])
 
 
 @inner

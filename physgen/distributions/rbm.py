@@ -9,14 +9,15 @@ with U and t of :mod:`physgen.distributions.units`; the own energy of Gaussian u
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pyro
 import torch
 from pyro.distributions import Categorical, TorchDistribution, constraints
 from torch import Size, Tensor
 
-from . import alternating, halves
-from .alternating import Side
+from . import halves
+from .alternating import alternate
 from .bits import in_bits
 from .layer import MAX_STATES, Layer, all_states, count
 from .lookup import times
@@ -24,6 +25,16 @@ from .spin import Shape
 from .units import Units
 
 _BLOCK = 2**13  # states held at a time
+
+
+class Centred(NamedTuple):
+    r"""Parameters of which the plain ones are W, :math:`b - W \lambda` and :math:`c - \mu W`."""
+
+    weight: Tensor
+    loc: Tensor
+    hidden_bias: Tensor
+    visible: Tensor
+    hidden: Tensor
 
 
 class RestrictedBoltzmann(TorchDistribution):
@@ -37,6 +48,7 @@ class RestrictedBoltzmann(TorchDistribution):
         weight: W, shape ``(*, visible.width, hidden.width)``.
         loc: Visible bias b, shape ``(*, visible.width)``.
         hidden_bias: c, shape ``(*, hidden.width)``.
+        centred: What these are made of, so that a gradient may skip them.
         log_partition: :math:`\log Z` beyond enumeration; its error shifts every ``log_prob`` alike.
 
     Raises:
@@ -69,6 +81,7 @@ class RestrictedBoltzmann(TorchDistribution):
         loc: Tensor,
         hidden_bias: Tensor,
         *,
+        centred: Centred | None = None,
         log_partition: Tensor | None = None,
         validate_args: bool | None = None,
     ):
@@ -76,7 +89,7 @@ class RestrictedBoltzmann(TorchDistribution):
         if found != expected:
             hint = " (it looks transposed)" if found == expected[::-1] else ""
             raise ValueError(f"weight must end in (visible, hidden) = {expected}, got {found}{hint}")
-        self.visible_units, self.hidden_units = visible, hidden
+        self.visible_units, self.hidden_units, self.centred = visible, hidden, centred
         batches = weight.shape[:-2], loc.shape[:-1], hidden_bias.shape[:-1]
         batches += visible.batch_shape, hidden.batch_shape
         batch_shape = torch.broadcast_shapes(*batches) if any(batches) else Size()
@@ -206,35 +219,7 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def gibbs(self, v: Tensor, steps: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Block Gibbs, reversible in p(v): all hidden units, then all visible units, ``steps`` times."""
-        return self.alternate(v, 2 * steps, generator)
-
-    @torch.no_grad()
-    def alternate(
-        self,
-        start: Tensor,
-        n: int,
-        generator: torch.Generator | None = None,
-        *,
-        hidden: bool = False,
-        fields: Tensor | None = None,
-    ) -> Tensor:
-        """State of the layer drawn last, where n times the other layer is drawn given the one before.
-
-        Arguments:
-            start: States of the visible units, or of the hidden ones.
-            hidden: Which of them.
-            fields: Takes the fields of the first draw, ``(*, H)`` or ``(*, D)``, if given.
-        """
-        sides = Side(self.visible_units, self.loc), Side(self.hidden_units, self.hidden_bias)
-        ordered = (sides[::-1], self.weight.mT) if hidden else (sides, self.weight)
-        found = alternating.draw(start, *ordered, n, generator, fields)
-        for i in range(n if found is None else 0):
-            field = self.visible_field(start) if hidden else self.hidden_field(start)
-            if fields is not None and i == 0:
-                fields.copy_(field)
-            start = sides[not hidden].units.draw(field, generator)
-            hidden = not hidden
-        return start if found is None else found
+        return alternate(self, v, 2 * steps, generator)
 
     def annealed(self, t: float, base: Tensor | None = None) -> "RestrictedBoltzmann":
         r"""A machine with weights :math:`tW`, hidden bias :math:`tc`, visible bias :math:`(1 - t) b_0 + t b`.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import RestrictedBoltzmann
+from ..distributions.alternating import alternate, away_from, onwards
 from ..nn import private_seed
 from .moments import Machine, along, contrast, difference, learns_units, rows_of
 
@@ -35,11 +36,8 @@ class ContrastiveDivergence:
 
     def __call__(self, data: Tensor) -> Tensor:
         law = self.model.distribution()
-        data = rows_of(law, data)
-        with torch.no_grad():
-            field = data.new_empty(len(data), law.n_hidden)
-            v = law.alternate(data, 2 * self.k, self.generator, fields=field)
-            fields = torch.cat([field, law.hidden_field(v)])
+        data = rows_of(law, data, check=False)
+        v, fields = away_from(law, data, self.k, self.generator)
         return contrast(law, data, v, fields)
 
     def state_dict(self) -> dict[str, Any]:
@@ -87,15 +85,9 @@ class PersistentCD:
 
     def __call__(self, data: Tensor) -> Tensor:
         law = self.model.distribution()
-        data = rows_of(law, data)
-        with torch.no_grad():
-            self._update(law)
-            fields = law.hidden_field(torch.cat([data, self.chains]))
-            self.hidden = law.hidden_units.draw(fields[len(data) :], self.generator)
+        data = rows_of(law, data, check=False)
+        self.chains, self.hidden, fields = onwards(law, self.hidden, data, self.k, self.generator)
         return contrast(law, data, self.chains, fields)
-
-    def _update(self, law: RestrictedBoltzmann) -> None:
-        self.chains = law.alternate(self.hidden, 2 * self.k - 1, self.generator, hidden=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"chains": self.chains, "hidden": self.hidden, "generator": self.generator.get_state()}
@@ -158,10 +150,10 @@ class FastPCD(PersistentCD):
             plain = (law.weight, law.loc, law.hidden_bias)
             moved = [x + fast for x, fast in zip(plain, self.overlay, strict=True)]
             pushed = RestrictedBoltzmann(law.visible_units, law.hidden_units, *moved, validate_args=False)
-            self._update(pushed)
+            self.chains = alternate(pushed, self.hidden, 2 * self.k - 1, self.generator, hidden=True)
             self.hidden = pushed.draw_hidden(self.chains, self.generator)
-            rows = torch.cat([data, self.chains])
-            _, slope = difference(law, rows, law.hidden_field(rows), len(data))
+            fields = law.hidden_field(torch.cat([data, self.chains]))
+            _, slope = difference(law, data, self.chains, fields)
             for fast, part in zip(self.overlay, slope, strict=True):
                 fast.mul_(self.decay).sub_(part, alpha=self.rate)
         if learns_units(law):

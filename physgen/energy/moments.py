@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..distributions import RestrictedBoltzmann
+from ..distributions import RestrictedBoltzmann, passes
 from ..distributions.lookup import product
+from ..distributions.rbm import Centred
 
 
 class Machine(Protocol):
@@ -75,27 +76,38 @@ def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, fields: Ten
     check_bounded(law, data, chains)
     if learns_units(law):
         return law.free_energy(data).mean() - law.free_energy(chains).mean()
-    rows = torch.cat([data, chains])
     with torch.no_grad():
-        fields = law.hidden_field(rows) if fields is None else fields
-        share, slope = difference(law, rows, fields, len(data))
-        value = share.flatten().dot(fields.flatten()) + slope.visible.dot(law.loc)
-    return along(law, slope, value)
+        fields = law.hidden_field(torch.cat([data, chains])) if fields is None else fields
+        value, slope = difference(law, data, chains, fields, law.centred)
+        value += slope.visible.dot(law.loc)
+    return _Along.apply(slope, value, *(_plain(law) if law.centred is None else law.centred[:3]))
 
 
 @torch.no_grad()
-def difference(law: RestrictedBoltzmann, rows: Tensor, fields: Tensor, n: int) -> tuple[Tensor, Moments]:
-    r"""Moments of the rows after the first n minus those of the first n, by one product of all rows.
+def difference(
+    law: RestrictedBoltzmann, data: Tensor, chains: Tensor, fields: Tensor, about: Centred | None = None
+) -> tuple[Tensor, Moments]:
+    r"""Moments of the chains minus those of the data, by one product.
+
+    Arguments:
+        about: With its offsets :math:`\mu` and :math:`\lambda` the first moment is that of
+            :math:`(t_v - \mu)(\bar t_h - \lambda)^\top`, the slope in centred parameters.
 
     Returns:
-        :math:`\bar t_h` times the share of each row in the difference, and the difference.
+        The difference of the means of :math:`\bar t_h` times its field, and that of the moments.
     """
-    hidden, others = law.hidden_units, len(rows) - n
-    t_v, t_h = law.visible_units.coupled(rows), hidden.coupled(hidden.mean(fields))
-    share = t_h.new_full((len(rows),), 1 / others)
-    share[:n] = -1 / n
+    mu, rest = (torch.zeros_like(x) for x in _plain(law)[1:]) if about is None else about[3:]
+    units = law.visible_units, law.hidden_units
+    found = passes.difference(units, data, chains, fields, (mu, rest))
+    if found is not None:
+        return found[0], Moments(*found[1:])
+    t_v, t_h = units[0].coupled(torch.cat([data, chains])), units[1].coupled(units[1].mean(fields))
+    share = t_h.new_full((len(t_h),), 1 / len(chains))
+    share[: len(data)] = -1 / len(data)
     t_h = t_h * share.unsqueeze(-1)
-    return t_h, Moments(product(t_v.mT, t_h), share @ t_v, t_h.sum(0))
+    visible, hidden = share @ t_v, t_h.sum(0)
+    weight = product(t_v.mT, t_h).addr_(mu, hidden, alpha=-1).addr_(visible, rest, alpha=-1)
+    return t_h.flatten().dot(fields.flatten()), Moments(weight, visible, hidden)
 
 
 def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor:
@@ -109,11 +121,15 @@ def along(law: RestrictedBoltzmann, slope: Moments, value: Tensor | None = None)
     Arguments:
         value: Of the scalar product of parameters and slope, where it is known already.
     """
-    plain = law.weight, law.loc, law.hidden_bias
+    plain = _plain(law)
     if value is None:
         pairs = zip(plain, slope, strict=True)
         value = sum(torch.dot(p.detach().reshape(-1), s.reshape(-1)) for p, s in pairs)
     return _Along.apply(slope, value, *plain)
+
+
+def _plain(law: RestrictedBoltzmann) -> tuple[Tensor, Tensor, Tensor]:
+    return law.weight, law.loc, law.hidden_bias
 
 
 class _Along(torch.autograd.Function):
@@ -151,13 +167,17 @@ def check_bounded(law: RestrictedBoltzmann, data: Tensor, chains: Tensor) -> Non
         )
 
 
-def rows_of(law: RestrictedBoltzmann, data: Tensor) -> Tensor:
-    """``(*, D)`` data as ``(n, D)``, or one sentence on why they are no states of the visible units."""
+def rows_of(law: RestrictedBoltzmann, data: Tensor, *, check: bool = True) -> Tensor:
+    """``(*, D)`` data as ``(n, D)``, or one sentence on why they are no states of the visible units.
+
+    Arguments:
+        check: Whether to look at the values: what reads them next may refuse them itself.
+    """
     units = law.visible_units
     if data.shape[-1:] != (units.width,):
         raise ValueError(
             f"the last axis must hold {units.width} visible units, got shape {tuple(data.shape)}"
         )
-    if not units.valid(data).all():
-        raise ValueError(f"the visible units take {units.takes}; got other values")
+    if check:
+        units.check(data)
     return data.reshape(-1, units.width)

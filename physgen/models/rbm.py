@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from ..distributions import Groups, Layer, RestrictedBoltzmann, machine, units
 from ..distributions.conversions import given
+from ..distributions.passes import shifted
+from ..distributions.rbm import Centred
 from ..distributions.units import Units
 
 __all__ = ["RBM", "build"]
@@ -140,7 +142,8 @@ class RBM(nn.Module):
             b, c, base = b.expand(self.n_sites), c.repeat(self.n_sites), base.expand(self.n_sites)
         mu = visible.coupled(visible.mean(base))
         rest = hidden.coupled(hidden.mean(torch.zeros_like(c)))
-        return machine(visible, hidden, *_Uncentred.apply(W, b, c, mu, rest), validate_args=False)
+        parts = Centred(W, b, c, mu, rest)
+        return machine(visible, hidden, *_Uncentred.apply(*parts), centred=parts, validate_args=False)
 
     def free_energy(self, v: Tensor) -> Tensor:
         r""":math:`F(v) = -\log p(v) - \log Z`, nats: ``(*, width)`` to ``(*,)``."""
@@ -252,7 +255,7 @@ class _Uncentred(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, W: Tensor, b: Tensor, c: Tensor, mu: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(W, mu, rest)
-        return W, torch.addmv(b, W, rest, alpha=-1), torch.addmv(c, W.mT, mu, alpha=-1)
+        return W, *shifted(W, b, c, mu, rest)
 
     @staticmethod
     def backward(ctx: Any, of_W: Tensor, of_b: Tensor, of_c: Tensor) -> tuple[Tensor | None, ...]:

@@ -6,6 +6,10 @@ import pytest
 import torch
 
 from physgen.distributions import RestrictedBoltzmann, alternating, units
+from physgen.distributions.alternating import alternate, away_from, onwards
+from physgen.energy import moments
+from physgen.energy.moments import contrast
+from physgen.models.rbm import RBM
 from tests.checks import goodness_of_counts
 
 FALSE_ALARM = 1e-5
@@ -56,31 +60,70 @@ def test_updates_follow_the_enumerated_law(kinds, hidden, monkeypatch):
     with monkeypatch.context() as only_the_kernel:
         only_the_kernel.delattr(RestrictedBoltzmann, "hidden_field")
         only_the_kernel.delattr(RestrictedBoltzmann, "visible_field")
-        drawn = {n: big.alternate(start, n, generator, hidden=hidden) for n in (1, 2, 3)}
+        drawn = {n: alternate(big, start, n, generator, hidden=hidden) for n in (1, 2, 3)}
     for n, states in drawn.items():
         assert goodness_of_counts(counts(states), enumerated(small, hidden, n)) > FALSE_ALARM
         assert goodness_of_counts(counts(states), enumerated(small.at(1.2), hidden, n)) < FALSE_ALARM
 
 
 @pytest.mark.parametrize("kinds", KINDS, ids="-".join)
-def test_fields_are_those_of_the_first_update(kinds):
-    """Those of the matrix product; the same seed gives the same states again, with fields or without."""
-    _, big = copies(kinds)
-    start = big.visible_units.draw(torch.zeros(5, 20, COPIES * UNITS))
-    fields = torch.empty(5, 20, COPIES * UNITS)
-    generators = (torch.Generator().manual_seed(2) for _ in range(2))
-    one, two = (big.alternate(start, 4, g, fields=f) for g, f in zip(generators, (fields, None), strict=True))
-    assert one.shape == start.shape
-    assert torch.equal(one, two)
-    assert torch.allclose(fields, start @ big.weight + big.hidden_bias, atol=1e-5)
+def test_chains_of_the_losses_come_with_their_fields(kinds, monkeypatch):
+    """Fields as by the matrix product; the chains are those of plain updates with the same seed.
+
+    The states that go on are drawn in these fields, beside the data: their law given the start, in which half
+    of the chains start up and half down. False alarm 1e-5 per chi-squared at a fixed seed.
+    """
+    small, big = copies(kinds)
+    seeded = torch.Generator().manual_seed
+    data, h = (x.draw(torch.zeros(70, COPIES * UNITS)) for x in (big.visible_units, big.hidden_units))
+    with monkeypatch.context() as only_the_kernel:
+        only_the_kernel.delattr(RestrictedBoltzmann, "hidden_field")
+        v, fields = away_from(big, data, 2, seeded(3))
+        w, g, others = onwards(big, h[:50], data, 2, seeded(3))
+        start = torch.ones(3000, COPIES * UNITS)
+        start[::2] = big.hidden_units.values[0][0]
+        _, drawn, _ = onwards(big, start, data, 1, seeded(4))
+    assert torch.equal(v, alternate(big, data, 4, seeded(3)))
+    assert torch.equal(w, alternate(big, h[:50], 3, seeded(3), hidden=True))
+    assert big.hidden_units.valid(g).all()
+    for rows, found in ((torch.cat([data, v]), fields), (torch.cat([data, w]), others)):
+        assert torch.allclose(found, rows @ big.weight + big.hidden_bias, atol=1e-5)
+    assert goodness_of_counts(counts(drawn), enumerated(small, True, 2)) > FALSE_ALARM
+    assert goodness_of_counts(counts(drawn), enumerated(small.at(1.2), True, 2)) < FALSE_ALARM
 
 
-def test_other_machines_are_left_to_the_layers():
-    """No updates, few chains, float64, other values than the units have: the kernel declines."""
+def test_other_machines_are_updated_layer_by_layer():
+    """Few chains, float64, other values than the units have; no updates leave the chains as they are."""
     _, big = copies(("bernoulli", "bernoulli"))
-    sides = [alternating.Side(layer, big.loc) for layer in (big.visible_units, big.hidden_units)]
     v = big.visible_units.draw(torch.zeros(40, COPIES * UNITS))
-    assert alternating.draw(v, sides, big.weight, 1, None, None) is not None
-    for start, n in ((v, 0), (v[:20], 1), (v.double(), 1), (v / 2, 1), (2 * v - 1, 1)):
-        assert alternating.draw(start, sides, big.weight, n, None, None) is None
+    assert alternating._words(big, v, big.visible_units) is not None
+    for start in (v[:20], v.double(), v / 2, 2 * v - 1):
+        assert alternating._words(big, start, big.visible_units) is None
     assert torch.equal(big.gibbs(v, 0), v)
+    assert big.gibbs(v[:20], 1).shape == (20, COPIES * UNITS)
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids="-".join)
+def test_slopes_in_bits_are_those_of_the_free_energy(kinds, monkeypatch):
+    """Of centred parameters, against autograd in float64; other values are left to torch."""
+    torch.manual_seed(0)
+    rbm = RBM((5, 8), hidden=37, visible=kinds[0], hidden_units=kinds[1])
+    data = rbm.visible_layer().draw(torch.randn(40).expand(35, -1))
+    chains = rbm.visible_layer().draw(torch.zeros(45, 40))
+    rbm.centre(data)
+    with torch.no_grad():
+        for p in rbm.parameters():
+            p += 0.1 * torch.randn_like(p)
+    law = rbm.distribution()
+    fields = law.hidden_field(torch.cat([data, chains]))
+    with monkeypatch.context() as only_the_kernel:
+        only_the_kernel.delattr(moments, "product")
+        contrast(law, data, chains, fields).backward()
+        with pytest.raises(NameError):
+            contrast(law, data, chains / 2, fields)
+    found = [p.grad.double() for p in rbm.parameters()]
+    rbm.zero_grad()
+    energies = rbm.double().free_energy(torch.cat([data, chains]).double())
+    (energies[:35].mean() - energies[35:].mean()).backward()
+    for slope, p in zip(found, rbm.parameters(), strict=True):
+        torch.testing.assert_close(slope, p.grad, rtol=1e-5, atol=1e-5)

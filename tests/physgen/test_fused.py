@@ -108,15 +108,15 @@ def test_products_by_tables_agree_with_float64(binary, shape):
     """Every remainder of the 4, 8 and 32 that tables, words and columns are cut into; every memory order."""
     n, K, M = shape
     torch.manual_seed(0)
-    rows, matrix, bias = binary(torch.randn(n, K)), torch.randn(K, M), torch.randn(M)
-    exact = rows.double() @ matrix.double() + bias.double()
+    rows, matrix, more = binary(torch.randn(n, K)), torch.randn(K, M), (torch.randn(2, n), torch.randn(2, M))
+    exact = rows.double() @ matrix.double() + more[0].mT.double() @ more[1].double()
     for left in (rows, rows.mT.contiguous().mT):
         for right in (matrix, matrix.mT.contiguous().mT):
-            found = _by_tables(left, right, bias)
+            found = _by_tables(left, right, *more)
             assert (found - exact).abs().max() < 4e-7 * K
     rows[n // 2, K - 1] = 0.5
-    assert _by_tables(rows, matrix, bias) is None
-    assert _by_tables(rows.mT.contiguous().mT, matrix, bias) is None
+    assert _by_tables(rows, matrix, *more) is None
+    assert _by_tables(rows.mT.contiguous().mT, matrix, *more) is None
 
 
 def test_products_keep_gradients_and_other_values():

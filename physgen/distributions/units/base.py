@@ -95,6 +95,11 @@ class Units(ABC):
         units = x.unflatten(-1, (self.n, 1, -1))
         return (units == known).all(-1).any(-1).all(-1)
 
+    def check(self, x: Tensor) -> None:
+        """Refuses what is no state of the layer, in one sentence."""
+        if not self.valid(x).all():
+            raise ValueError(f"the visible units take {self.takes}; got other values")
+
     @property
     def support(self) -> constraints.Constraint:
         """:meth:`valid` as a constraint."""
