@@ -98,7 +98,7 @@ def test_a_model_of_characters_tells_sentences_from_scrambled_ones():
         return torch.tensor([letters[letter] for letter in line])
 
     torch.manual_seed(0)
-    net = build("wavenet", (64,), dilations=(1, 2, 4, 8), symbols=len(letters))
+    net = build("wavenet", (32,), dilations=(1, 2, 4, 8), symbols=len(letters))
     step = gradient_step(net.loss, torch.optim.Adam(net.parameters(), lr=1e-2))
     codes = read(text)
 
@@ -116,7 +116,7 @@ def test_a_model_of_characters_tells_sentences_from_scrambled_ones():
         return sum(found)
 
     before = told_apart()
-    windows = codes.unfold(0, 64, 1)
+    windows = codes.unfold(0, 32, 1)
     batches = (windows[torch.randint(0, len(windows), (16,))] for _ in range(150))
     fit(step, batches, steps=150)
     assert told_apart() == 20

@@ -49,8 +49,8 @@ def test_counts_need_the_entropy_of_their_source(tmp_path):
 
 def test_it_learns_and_continues_bit_for_bit(cycle, tmp_path, capsys):
     options = {
-        "steps": 120,
-        "every": 60,
+        "steps": 60,
+        "every": 30,
         "average": 0.0,
         "lr": 0.02,
         "sentences": ("spin up spin", "nips pu nips"),
@@ -66,7 +66,7 @@ def test_it_learns_and_continues_bit_for_bit(cycle, tmp_path, capsys):
 
     stopped = tmp_path / "stopped"
     batches = characters.Pieces.__next__
-    drawn = iter(range(70))
+    drawn = iter(range(40))
 
     def interrupted(pieces):
         if next(drawn, None) is None:
