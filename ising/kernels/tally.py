@@ -9,7 +9,7 @@ References:
 
 import numpy as np
 
-from .lanes import LANES, MAJORITY, PARTS, WORDS, XOR3, entry, load, logic, part, splat, store
+from .lanes import LANES, MAJORITY, WORDS, XOR3, entry, load_row, logic, store
 from .xoshiro import bare, inline
 
 PLANES = 40  # binary digits of a count
@@ -50,9 +50,8 @@ def lane_counts(planes: np.ndarray) -> np.ndarray:
 
 @inline
 def _differ(rows, i, j, against, k):
-    if len(against):
-        return logic(load(rows, entry(i, k)), load(rows, entry(j, k)), splat(against[k]), XOR3)
-    return load(rows, entry(i, k)) ^ load(rows, entry(j, k))
+    differ = load_row(rows, entry(i, k)) ^ load_row(rows, entry(j, k))
+    return differ ^ against[k] if len(against) else differ
 
 
 @inline
@@ -75,7 +74,7 @@ def _eight(rows, i, j, against, k, ones, twos, fours):
 def _carry(planes, plane, top, row):
     """Adds ones of the value of this plane."""
     for p in range(plane, top):
-        old = load(planes, p)
+        old = load_row(planes, p)
         store(planes, p, old ^ row)
         row = old & row
 
@@ -88,21 +87,19 @@ def tally_into(rows, i, j, against, planes):
     while len(i) >> top:
         top += 1
     whole = len(i) - len(i) % 16
-    for p in range(PARTS):
-        own, sums = part(rows, p), part(planes, p)
-        ones = twos = fours = eights = splat(np.uint64(0))
-        for k in range(0, whole, 16):
-            eight_a, ones, twos, fours = _eight(own, i, j, against, k, ones, twos, fours)
-            eight_b, ones, twos, fours = _eight(own, i, j, against, k + 8, ones, twos, fours)
-            sixteen = logic(eights, eight_a, eight_b, MAJORITY)
-            eights = logic(eights, eight_a, eight_b, XOR3)
-            _carry(sums, 4, top, sixteen)
-        _carry(sums, 0, top, ones)
-        _carry(sums, 1, top, twos)
-        _carry(sums, 2, top, fours)
-        _carry(sums, 3, top, eights)
-        for k in range(whole, len(i)):
-            _carry(sums, 0, top, _differ(own, i, j, against, k))
+    ones = twos = fours = eights = load_row(planes, 0)
+    for k in range(0, whole, 16):
+        eight_a, ones, twos, fours = _eight(rows, i, j, against, k, ones, twos, fours)
+        eight_b, ones, twos, fours = _eight(rows, i, j, against, k + 8, ones, twos, fours)
+        sixteen = logic(eights, eight_a, eight_b, MAJORITY)
+        eights = logic(eights, eight_a, eight_b, XOR3)
+        _carry(planes, 4, top, sixteen)
+    _carry(planes, 0, top, ones)
+    _carry(planes, 1, top, twos)
+    _carry(planes, 2, top, fours)
+    _carry(planes, 3, top, eights)
+    for k in range(whole, len(i)):
+        _carry(planes, 0, top, _differ(rows, i, j, against, k))
 
 
 @bare
