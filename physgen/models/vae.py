@@ -40,6 +40,9 @@ from ..nn import check_spins, spin_log_prob
 
 __all__ = ["VAE", "build"]
 
+EXPONENTIAL = 50  # costs as much as so many products
+LOST = 1e-250  # sums below have terms that have become zero
+
 
 class VAE(nn.Module):
     """Arguments:
@@ -144,11 +147,7 @@ class VAE(nn.Module):
         z = z.to(weights)
         for transform in self.flow():
             z = transform(z)
-        fields = self.decoder(z).double()
-        log_mass = log_mass - (fields.abs() + softplus(-2 * fields.abs())).sum(-1)  # - log 2 cosh
-        return torch.cat(
-            [torch.logsumexp(rows.double() @ fields.T + log_mass, -1) for rows in spins.split(1024)]
-        )
+        return _log_mixture(spins.double(), self.decoder(z).double(), log_mass)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -158,6 +157,27 @@ class VAE(nn.Module):
         for transform in self.flow():
             z = transform(z)
         return draw_spins(self.decoder(z), generator)
+
+
+def _log_mixture(spins: Tensor, fields: Tensor, log_mass: Tensor) -> Tensor:
+    r""":math:`\log \sum_g m_g \prod_i p(s_i \mid \theta_{gi})`: ``(n, N)``, ``(G, N)``, ``(G,)`` to ``(n,)``.
+
+    Where many configurations share their first half of sites or their second, as all :math:`2^N` do, each
+    half is done once, and the sums are a product of matrices.
+    """
+    log_cosh = fields.abs() + softplus(-2 * fields.abs())  # of 2 cosh
+    if half := spins.shape[1] // 2:
+        parts = spins.tensor_split((half,), 1)
+        (left, i), (right, j) = (part.unique(dim=0, return_inverse=True) for part in parts)
+        if len(left) + len(right) + len(left) * len(right) / EXPONENTIAL < len(spins):
+            a = left @ fields[:, :half].T - log_cosh[:, :half].sum(-1) + log_mass
+            b = right @ fields[:, half:].T - log_cosh[:, half:].sum(-1)
+            top_a, top_b = a.amax(1, keepdim=True), b.amax(1, keepdim=True)
+            sums = (a - top_a).exp() @ (b - top_b).exp().T
+            if (sums > LOST).all():
+                return (sums.log() + top_a + top_b.T)[i, j]
+    log_mass = log_mass - log_cosh.sum(-1)
+    return torch.cat([torch.logsumexp(rows @ fields.T + log_mass, -1) for rows in spins.split(1024)])
 
 
 def _perceptron(inputs: int, hidden: int, outputs: int, depth: int) -> nn.Sequential:

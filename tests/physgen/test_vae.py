@@ -7,6 +7,7 @@ from pyro.infer import SVI, Trace_ELBO
 
 from ising import exact
 from physgen.models import build
+from physgen.models import vae as of_vae
 from physgen.nn import spin_log_prob
 from tests.checks import FALSE_ALARM, goodness_of_fit
 
@@ -73,6 +74,18 @@ def test_the_marginal_is_normalised_and_two_grids_agree(flow):
     torch.testing.assert_close(fine, coarse, atol=1e-6, rtol=0)
     torch.testing.assert_close(fine, exact_log_prob(vae), atol=1e-6, rtol=0)
     assert (fine - vae.log_marginal(STATES, 6)).abs().max() > 1e-4  # a grid that is too coarse is seen
+
+
+@pytest.mark.parametrize(("n_sites", "scale"), [(2, 1.0), (9, 1.0), (10, 400.0)])
+def test_half_by_half_the_marginal_is_that_of_one_configuration_after_another(n_sites, scale, monkeypatch):
+    """With strong fields a half is likely at other latent variables than the other, and the sums are lost."""
+    states = exact.states(n_sites)[torch.randperm(2**n_sites)].repeat(3, 1)
+    fields = scale * torch.randn(20, n_sites, dtype=torch.float64)
+    arguments = states, fields, torch.randn(20, dtype=torch.float64).log_softmax(0)
+    plain = torch.cat([of_vae._log_mixture(row, *arguments[1:]) for row in states.split(1)])
+    torch.testing.assert_close(of_vae._log_mixture(*arguments), plain, atol=1e-10, rtol=1e-12)
+    monkeypatch.setattr(of_vae, "LOST", -1.0)
+    assert of_vae._log_mixture(*arguments).isinf().any() == (scale > 1)
 
 
 @torch.no_grad()
