@@ -103,7 +103,7 @@ BINARY = [lambda x: (x > 0).float(), lambda x: 2 * (x > 0).float() - 1]
 
 
 @pytest.mark.parametrize("binary", BINARY)
-@pytest.mark.parametrize("shape", [(32, 33, 32), (40, 784, 61), (50, 64, 100), (33, 131, 77)])
+@pytest.mark.parametrize("shape", [(32, 33, 32), (40, 784, 61), (50, 64, 100), (33, 131, 77), (36, 90, 65)])
 def test_products_by_tables_agree_with_float64(binary, shape):
     """Every remainder of the 4, 8 and 32 that tables, words and columns are cut into; every memory order."""
     n, K, M = shape
