@@ -91,6 +91,11 @@ def sweeper(z: int, symmetric: bool) -> Callable:
                 move(rows, scratch, neighbours, start, g, entry(order, start + g))
         keep(state, s0, s1, s2, s3, counter)
 
+    # Compiled code on disk is found again by the pickled variables of a closure. A function of a module is
+    # pickled as its name, another one with its content, which is not the same in the next process.
+    sweep_groups.__qualname__ = f"_sweep_groups_{z}_{symmetric}"
+    globals()[sweep_groups.__qualname__] = sweep_groups
+
     @bare
     def sweep(
         rows, state, scratch, size, n, order, neighbours, kinds, colour_ends, ghosts, ghost_ends, chances

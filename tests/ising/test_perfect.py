@@ -6,9 +6,11 @@ False alarms: 1e-5 for each p-value, 7e-6 for each |z| < 4.5; about 50 of them o
 import numpy as np
 import pytest
 import torch
+from numba.core.serialize import dumps
 
 from ising import exact, lattices, perfect, simulate, stats
 from ising.kernels import coupling
+from ising.kernels.coupled_sweep import sweeper
 from ising.kernels.coupling import BOTTOM, CARRIED, TOP, Coupled
 from ising.kernels.shishua import streams
 from ising.kernels.tables import DIGITS
@@ -224,3 +226,11 @@ def test_meeting_times_grow_towards_the_critical_point():
 def test_refusals(model, beta, message):
     with pytest.raises(ValueError, match=message):
         sample(model, beta, 100, max_sweeps=300)
+
+
+def test_the_next_process_finds_the_compiled_sweep():
+    """By the pickled variables of its closure: names, which stay the same and differ for each form."""
+    forms = [(4, True), (4, False), (3, True)]
+    keys = {dumps([cell.cell_contents for cell in sweeper(*form).py_func.__closure__]) for form in forms}
+    assert len(keys) == len(forms)
+    assert max(map(len, keys)) < 200
