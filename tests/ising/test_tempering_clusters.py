@@ -84,8 +84,9 @@ def test_the_joint_law_of_partners_is_invariant(name, pairs, monkeypatch):
         (glasses.bimodal(lattices.square(8), 1), "wolff", 400),
         (glasses.gaussian(lattices.square(5), 1), "heat_bath", 20),
         (Ising(lattices.square(8)), "metropolis", 4),
+        (Ising(lattices.square(8)), "wolff", 20),
     ],
-    ids=["three blocks", "wolff", "gaussian", "tiles"],
+    ids=["three blocks", "wolff", "gaussian", "tiles", "lines"],
 )
 def test_a_move_keeps_overlaps_and_the_sums_of_energies(model, update, ladders):
     """And so the returned halves are partners, chain by chain."""
