@@ -420,21 +420,27 @@ def test_lanes_are_counted_exactly(pairs):
         np.testing.assert_array_equal(counted, expected)
 
 
+def printed(program: str, processor: str, features: str) -> str:
+    """By Python in another process, compiling for this processor."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_it_compiles_for_a_processor_with_wider_registers():
     """Compiled, not run: this processor may lack AVX-512."""
     program = (
         "from numba import uint64; from ising.kernels import lanes, shishua; "
         "shishua.fill.compile((uint64[:, ::1], uint64[:, ::1])); print(lanes.WIDTH, shishua.fill.signatures)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": "+avx2,+avx512f"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.startswith("8 [(Array(uint64, 2"), done.stdout + done.stderr
+    assert printed(program, "skylake-avx512", "+avx2,+avx512f").startswith("8 [(Array(uint64, 2")
 
 
 def test_the_same_numbers_without_the_vector_instructions():
@@ -443,12 +449,4 @@ def test_the_same_numbers_without_the_vector_instructions():
         "from ising.kernels import lanes; from tests.ising import laws; "
         "print(lanes.has_ternary_logic(), laws.digest())"
     )
-    plain = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert plain.stdout.split() == ["False", laws.digest()]
+    assert printed(program, "generic", "").split() == ["False", laws.digest()]
