@@ -70,7 +70,7 @@ class Config:
     """Receptive fields R, powers of two."""
     width: int = 16
     """Features of a token."""
-    steps: int = 800
+    steps: int = 1600
     """Gradient steps for each network of a chain."""
     batch: int = 64
     """Sequences of each step, new ones every time."""
