@@ -60,11 +60,11 @@ def in_bits(machine: Machine) -> Bits | None:
     return Bits(k * k_ * W, k * (b + a_ * W.sum(1)), k_ * (c + a * W.sum(0)), constant)
 
 
-def cuts(logs: np.ndarray) -> np.ndarray:
-    """Ends of stretches over which factors of at most these logarithms have a product of MAX_LOG at most."""
+def cuts(logs: np.ndarray, most: float = MAX_LOG) -> np.ndarray:
+    """Ends of stretches over which factors of at most these logarithms have a product of e^most at most."""
     ends, total = [], 0.0
     for i, log in enumerate(logs):
-        if total + log > MAX_LOG:
+        if total + log > most:
             ends.append(i)
             total = 0.0
         total += log

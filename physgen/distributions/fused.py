@@ -52,6 +52,26 @@ def draw_binary(
     return out
 
 
+def words(n: int, generator: torch.Generator | None = None) -> np.ndarray:
+    """So many words of 64 random bits.
+
+    Example:
+        >>> found = words(100, torch.Generator().manual_seed(0))
+        >>> found.dtype, len(found), len(np.unique(found))
+        (dtype('uint64'), 100, 100)
+    """
+    seeds = torch.empty(4, LANES, dtype=torch.int64).random_(generator=generator).numpy()
+    out = np.empty(-(-n // LANES) * LANES, np.uint64)
+    _words(seeds.view(np.uint64), out)
+    return out[:n]
+
+
+@jit
+def _words(state, words):
+    mix(state)
+    fill(state, words)
+
+
 @jit
 def _draw(state, words, bits, field, out, slope, low):
     mix(state)

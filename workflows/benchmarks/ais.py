@@ -220,14 +220,14 @@ def table(results: dict[str, list[Result]], exact: float, conditions: str) -> li
     others = math.hypot(*figures[baseline][:2]), figures[baseline][3]
     for name, (off, spread, covered, seconds) in figures.items():
         values = math.hypot(off, spread), seconds
+        chance = math.sqrt(covered * (1 - covered) / len(results[name]))
+        share = "nothing" if math.isnan(covered) else f"{covered:.0%} ± {chance:.0%}"
         more, longer = (value / other for value, other in zip(values, others, strict=True))
         say(
-            f"  {name:27} mean error {off:+7.3f}, rms {values[0]:6.3f} nats, interval covers {covered:4.0%}, "
+            f"  {name:27} mean error {off:+7.3f}, rms {values[0]:6.3f} nats, one sigma covers {share}, "
             f"{seconds:6.3f} CPU-s; of {baseline}: rms x {more:.3f}, CPU x {longer:.2f}"
         )
-        note = (
-            f"{conditions}, {len(results[name])} runs; mean error {off:+.3f}, one sigma covers {covered:.0%}"
-        )
+        note = f"{len(results[name])} runs, mean error {off:+.3f}, one sigma covers {share}"
         for unit, value, other in zip(("nats, rms error", "CPU-s per estimate"), values, others, strict=True):
             rows.append(
                 {
