@@ -87,6 +87,7 @@ def pilots(
 ) -> Iterator[Pilot]:
     """What a pilot knows each time it is twice as long; the arguments are those of :func:`pilot`."""
     longer = max(4 if sectors else 1, 16 / chains)  # a mean of its own for each chain makes tau look smaller
+    longer = min(longer, PILOT_RECORDS / 32)  # as tau is never less than half of a record's sweeps
     records: list[np.ndarray] = []
     sweeps, stride = 0, 1
     while True:

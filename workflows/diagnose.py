@@ -54,9 +54,10 @@ def main(config: Config) -> None:
     figure = Figure(figsize=(15, 3.4 * len(betas)), layout="constrained")
     for part, beta in zip(figure.subfigures(len(betas), 1, squeeze=False)[:, 0], betas, strict=True):
         draw(part, list(store.runs(config.file, beta=beta)))
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(config.out, dpi=110)
-    log.info("%s: %d temperatures", config.out, len(betas))
+    out = config.out if config.out.suffix else config.out.with_suffix(".png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    log.info("%s: %d temperature%s", out, len(betas), "s" if len(betas) > 1 else "")
 
 
 def draw(figure: SubFigure, runs: list[Run]) -> None:
@@ -68,6 +69,6 @@ def draw(figure: SubFigure, runs: list[Run]) -> None:
     first = next(iter(names))
     moving = {"e": energies[first], "|m|": orders[first]}
     curves.autocorrelation(left, {k: x for k, x in moving.items() if np.ptp(x) > 0}, runs[0].thin)
-    curves.equilibration(middle, energies, "energy per site e", runs[0].thin)
+    curves.equilibration(middle, energies, "energy per site e  (J)", runs[0].thin)
     curves.equilibration(right, orders, "magnetisation per site |m|", runs[0].thin)
     figure.suptitle(f"T = {1 / runs[0].beta:.5g}, {runs[0].update}", fontsize="medium")

@@ -261,6 +261,20 @@ def test_the_pilot_measures_the_autocorrelation_time_of_a_known_process():
     assert found.sweeps >= 40 * found.tau
 
 
+def test_a_single_chain_comes_to_equilibrium():
+    """Nearly independent sweeps, AR(1) with a = 0.5 and tau = 1.5: nothing to warn of, and soon."""
+    rng = np.random.default_rng(0)
+    x = np.zeros((1, 1))
+
+    def sweep(n: int) -> None:
+        for _ in range(n):
+            x[:] = 0.5 * x + rng.normal(size=x.shape)
+
+    found = pilot(sweep, x.copy, chains=1)
+    assert found.settled
+    assert 300 * found.tau < found.sweeps <= 4096
+
+
 def test_halves_are_compared_in_standard_normal_deviates():
     """For 8 chains Student's t with 7 degrees is turned into a normal deviate: 4.5 % beyond 2, not 8.6 %."""
     rng = np.random.default_rng(0)
