@@ -18,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from ising import store
 from physgen import __version__
@@ -107,6 +108,16 @@ def write_json(path: Path, value: object) -> None:
     temporary.replace(path)
 
 
+def read_json(path: Path) -> Any:
+    """What a small JSON file holds; one that cannot be read is refused by its name."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); put back a copy of it, or remove it and what was made with it"
+        ) from error
+
+
 def progress_bar(quiet: bool = False) -> Progress:
     """A bar on stderr with count, remaining time and a free text field ``note``."""
     return Progress(
@@ -114,7 +125,8 @@ def progress_bar(quiet: bool = False) -> Progress:
         BarColumn(bar_width=16),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True)),
         console=Console(stderr=True),
+        expand=True,  # so that a long note is cut, not the bar
         disable=quiet,
     )

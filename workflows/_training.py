@@ -20,7 +20,16 @@ from ising.model import restore
 from physgen import checkpoint, orders
 from physgen.batches import Batches, Stateful
 from physgen.train import Step, decay, fit
-from workflows._common import beta_of, check_options, pick_device, plain, progress_bar, provenance, write_json
+from workflows._common import (
+    beta_of,
+    check_options,
+    pick_device,
+    plain,
+    progress_bar,
+    provenance,
+    read_json,
+    write_json,
+)
 
 log = logging.getLogger("physgen.train")
 
@@ -252,7 +261,9 @@ def _start(model: nn.Module, step: Step, batches: Stateful, manifest: dict[str, 
             f"{config.out} already holds the checkpoint {done.name}; add --resume to continue it, or choose "
             "another --out"
         )
-    before = json.loads(path.read_text())["options"]
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    before = json.loads(json.dumps(defaults, default=str))  # for options that are younger than the run
+    before |= read_json(path)["options"]
     for name, value in plain(config).items():
         if name not in ("resume", "quiet", "out", "data") and before[name] != value:
             raise ValueError(

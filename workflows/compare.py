@@ -12,7 +12,6 @@ Example:
 
 import concurrent.futures
 import dataclasses
-import json
 import logging
 import math
 import multiprocessing
@@ -26,7 +25,7 @@ from cyclopts import Parameter
 from ising import Run, store
 from ising.workers import Here
 from physgen import checkpoint, compare, report
-from workflows._common import check_options, progress_bar
+from workflows._common import check_options, progress_bar, read_json
 from workflows._warnings import show_warnings_as_lines
 
 log = logging.getLogger("physgen.compare")
@@ -79,7 +78,7 @@ def main(*, config: Config = Config()) -> None:
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text())
+    return read_json(folder / "config.json")
 
 
 def all_comparisons(folders: list[Path], config: Config) -> dict[str, compare.Comparison]:

@@ -14,7 +14,6 @@ Example:
 import concurrent.futures
 import dataclasses
 import importlib
-import json
 import logging
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from cyclopts import Parameter
 
 from physgen import checkpoint
 from workflows import compare, simulate
-from workflows._common import check_options, plain, progress_bar, write_json
+from workflows._common import check_options, plain, progress_bar, read_json, write_json
 
 log = logging.getLogger("physgen.demo")
 
@@ -111,7 +110,7 @@ def _claim(config: Config) -> None:
     asked = {name: value for name, value in plain(config).items() if name not in free}
     if not path.exists():
         write_json(path, asked)
-    elif (before := json.loads(path.read_text())) != asked:
+    elif (before := read_json(path)) != asked:
         raise ValueError(f"{config.out} holds a demo with other options, {before}; choose another --out")
 
 
@@ -175,4 +174,4 @@ def train_one(name: str, options: Any) -> None:
 def finished(folder: Path) -> bool:
     """Whether the training in this folder came to its end."""
     path = folder / "config.json"
-    return path.exists() and json.loads(path.read_text()).get("finished", False)
+    return path.exists() and read_json(path).get("finished", False)

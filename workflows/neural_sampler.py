@@ -81,8 +81,7 @@ class Config:
     augment: bool = True
     """Apply random symmetries of the lattice to the data."""
     model: Literal["frontier", "fvbn", "odd", "made", "pixelcnn"] = "frontier"
-    """A net whose sites read the frontier of the sites to come; others read all sites before: linear, odd
-    masked net, MADE; or a window: masked convolutions."""
+    """What a site reads: the frontier; all before it (fvbn linear, odd and made masked nets); a window."""
     hidden: int | None = None
     """Hidden units: of each site for frontier (default 5) and odd (1), of the layer for made (256)."""
     order: Literal[tuple(orders.REGISTRY)] = "raster"  # type: ignore[valid-type]

@@ -15,7 +15,6 @@ Example:
 """
 
 import dataclasses
-import json
 import logging
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ from physgen import compare, models, plots
 from physgen.batches import Batches
 from physgen.energy import PersistentCD
 from physgen.train import decay, fit, gradient_step
-from workflows._common import check_options, plain, progress_bar, provenance, write_json
+from workflows._common import check_options, plain, progress_bar, provenance, read_json, write_json
 
 log = logging.getLogger("physgen.torlai_melko")
 
@@ -139,7 +138,7 @@ def finished(config: Config, T: float, hidden: int) -> dict[str, Any] | None:
     path = cell_path(config, T, hidden)
     if not path.exists():
         return None
-    cell = json.loads(path.read_text())
+    cell = read_json(path)
     if cell["settings"] != settings(config):
         raise ValueError(
             f"{path} was made with {cell['settings']}, not {settings(config)}; repeat them, or change --out"

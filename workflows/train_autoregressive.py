@@ -5,6 +5,14 @@ the data it is the forward Kullback-Leibler divergence. The direct term starts
 at the bonds of the Hamiltonian in the file, beta J, and the network at
 whatever these leave to be learnt.
 
+Which model?
+  frontier        sites read only what the rest depends on, by the bonds
+  fvbn, odd       linear; a net that is odd in the spins
+  made, nade      one masked dense net; hidden units shared by all sites
+  pixelcnn        masked convolutions; gated_pixelcnn: two stacks with gates
+  row_lstm, diagonal_bilstm   memory cells of rows and of diagonals
+  transformer     attention; wavenet: dilated convolutions along the order
+
 With --digits the model learns grey levels, and the last line tells the bits
 per pixel of digits it has not seen. With --by-class it learns them given their
 class: p(class | pixels) by Bayes tells digits apart, each class can be drawn.
@@ -45,12 +53,9 @@ class Config(_training.Training):
         "frontier", "fvbn", "odd", "nade", "made", "pixelcnn", "gated_pixelcnn",
         "row_lstm", "diagonal_bilstm", "transformer", "wavenet",
     ] = "made"  # fmt: skip
-    """Sites that read only what the rest depends on, linear, odd net, hidden units shared by all sites,
-    masked dense net, masked convolutions, two stacks of them with gates, memory cells of rows and of
-    diagonals, attention, dilated convolutions along the order of the sites."""
+    """The net that tells each site's law, given the sites before it; see below."""
     hidden: int | None = None
-    """Hidden units: of the layer for made and nade (default 256), of each site for frontier (5) and
-    odd (1)."""
+    """Hidden units: of the layer for made and nade (default 256), of a site for frontier (5) and odd (1)."""
     width: int | None = None
     """Features of each site, default 32, for both PixelCNNs 16; not for the first five."""
     depth: int | None = None

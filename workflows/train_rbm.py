@@ -84,7 +84,7 @@ class Config(_training.Training):
     tied: bool = False
     """Repeat each hidden unit at every site of the torus: a law invariant under translations."""
     trainer: Literal["pcd", "cd", "fast", "tempered", "trajectory", "exact"] = "pcd"
-    """Where the gradient comes from; see above."""
+    """Where the gradient comes from; see below."""
     k: int | None = None
     """Gibbs sweeps of the chains per gradient step; default 4; with --tied 16, or 8 for large machines."""
     chains: int | None = None
@@ -233,4 +233,6 @@ def metrics(records: list[dict[str, Any]]) -> Figure:
         if name == "abs_m_chains":
             ax.axhline(there[-1]["abs_m_data"], color="#888888", ls="--", lw=1, label="data")
             ax.legend(frameon=False, fontsize="small")
+    for ax in figure.axes[len(names) :]:
+        ax.set_visible(False)
     return figure

@@ -22,7 +22,6 @@ Example:
 """
 
 import dataclasses
-import json
 import logging
 import math
 import sys
@@ -42,7 +41,7 @@ from physgen import models
 from physgen.models.wavenet import WaveNet
 from physgen.nn import private_seed
 from physgen.train import Loss, decay, fit, gradient_step
-from workflows._common import check_options, plain, progress_bar, provenance, write_json
+from workflows._common import check_options, plain, progress_bar, provenance, read_json, write_json
 from workflows._wavenet_report import RING_SITES, Cell, draw, lines
 
 log = logging.getLogger("physgen.wavenet_chain")
@@ -179,7 +178,7 @@ def kept(config: Config, name: str, options: tuple[str, ...], make: Callable[[],
     settings = {key: value for key, value in plain(config).items() if key in NETWORKS + options}
     if not path.exists():
         write_json(path, {"settings": settings} | make())
-    cell = json.loads(path.read_text())
+    cell = read_json(path)
     if cell["settings"] != settings:
         raise ValueError(
             f"{path} was made with {cell['settings']}, not {settings}; repeat them, or change --out"

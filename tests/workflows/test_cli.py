@@ -240,6 +240,13 @@ def test_training_continues_after_ctrl_c_bit_for_bit(folder, tmp_path, monkeypat
     assert stopped.stderr.rstrip().endswith("--resume")
     assert says(monkeypatch, *args).count("--resume") == 1  # refuses to start over
     assert "lr" in says(monkeypatch, *args, "--lr", "1", "--resume")
+    manifest = tmp_path / "a" / "config.json"
+    older = json.loads(manifest.read_text())
+    del older["options"]["sparsity"]  # as if written before there was such an option
+    manifest.write_text("{")
+    assert "config.json is damaged" in says(monkeypatch, *args, "--resume")
+    manifest.write_text(json.dumps(older))
+    assert "sparsity = None" in says(monkeypatch, *args, "--sparsity", "0.2", "--resume")
     monkeypatch.setattr(train_rbm, "draw", lambda *_: None)  # figures: see test_workflows.py
     for name in "ab":
         train_rbm.main(config=dataclasses.replace(config, out=tmp_path / name, resume=name == "a"))
