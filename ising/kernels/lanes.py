@@ -4,7 +4,7 @@
 A row is eight words of 64 bits. A value in compiled code is as wide as the registers of the processor: the
 whole row with AVX-512, else one of :data:`PARTS` halves, as two halves at once would not fit sixteen
 registers. A loop is written for one part, and called for each: :func:`part` moves an array to it. What rows
-hold afterwards is the same.:func:`load_row` takes whole rows, for
+hold afterwards is the same. :func:`load_row` takes whole rows, for
 loops that need few registers.
 
 A value exists only between a load and a store. Its operators are those of whole numbers, word by word;
