@@ -1,5 +1,10 @@
 """One thread and an empty Pyro parameter store for every test, so that none depends on another."""
 
+import os
+
+# Before numpy is imported: the threads of two workers would wait for each other, busily.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
 import pyro
 import pytest
 import torch
