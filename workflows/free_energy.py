@@ -215,10 +215,10 @@ def draw(config: Config, points: list[dict[str, Any]], target: Ising) -> Figure:
     ess.plot(T, [point["ess"] for point in points], "o-", markersize=4, color=PALETTE[3])
     ess.set(ylabel="effective sample size / draws", ylim=(0, 1))
     records = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
-    learning.semilogy([r["step"] for r in records], [r["spread"] for r in records], color=PALETTE[4])
+    learning.semilogy([r["step"] for r in records], [r["spread"] for r in records], ".-", color=PALETTE[4])
     learning.set(xlabel="step", ylabel=r"spread of $\beta E + \ln q$ (nats)")
     for ax in (*curves, off, ess):
-        ax.set_xlabel("temperature T")
+        ax.set_xlabel("temperature T  (J / k$_B$)")
     return figure
 
 

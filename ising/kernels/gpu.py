@@ -85,6 +85,8 @@ class Triton:
 
     def sweep(self, n: int) -> float:
         """The flipped fraction is that of the last sweep."""
+        if n == 0:
+            return 0.0
         self._run(n - 1)
         before = self._bits.clone()
         self._run(1)

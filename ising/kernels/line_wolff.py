@@ -67,7 +67,7 @@ class LineWolff:
         uniform = bool((J[:1] == J).all()) and not model.site_fields.any()
         enough = 2 * chains >= WORDS * max(1, WORD // line)
         better = line >= 32 or chains < LANES  # short lines of 512 chains are faster the other way
-        return device == "cpu" and fits and uniform and enough and better
+        return device == "cpu" and fits and uniform and enough and better and lattice.is_as_named
 
     def __init__(
         self,

@@ -177,7 +177,7 @@ def recorded_launches_make_the_same_spins(device: str) -> None:
         for beta in (0.4, 0.1):
             together.set_beta(beta)
             apart.set_beta(beta)
-            for n in (1, 1, 1, 1):
+            for n in (1, 1, 0, 1, 1):
                 apart.sweep(n)
             together.sweep(6)
             apart.sweep(2)

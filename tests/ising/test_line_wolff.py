@@ -3,6 +3,8 @@
 False alarms: three p-values at 1e-5 and five estimates at 4.5 standard errors (7e-6 each), on fixed seeds.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,13 @@ def flooded(shape, seeds, down, right):
     both[:-1] = np.concatenate(bonds)
     line_wolff._flood(marked, both, tables, height, min(line, 64))
     return np.unpackbits(configurations(marked[None], shape), axis=-1).astype(bool)
+
+
+def test_a_torus_without_some_of_its_bonds_is_left_to_other_kernels():
+    torus = lattices.square(8)
+    diluted = Ising(replace(torus, edges=torus.edges[::2]))
+    assert LineWolff.covers("wolff", Ising(torus), "cpu", 64)
+    assert not LineWolff.covers("wolff", diluted, "cpu", 64)
 
 
 @pytest.mark.parametrize("density", [0.03, 0.5, 0.8])
