@@ -72,20 +72,21 @@ def sample(
     sequence = root_seed("perfect", described, beta, UPDATE, chains, "", seed)
     trial, *states = streams(sequence, 1 + -(-n // PORTION))
     first = Coupled(model, beta, chains, trial)
-    portions = np.diff([*range(0, n, PORTION), n])
-    block = _block_length(meeting_times(first, max_sweeps), portions[0])
+    block = _block_length(meeting_times(first, max_sweeps), min(n, PORTION))
     if block is None:
         raise ValueError(
             f"top and bottom have not met within {max_sweeps} sweeps at beta = {beta:g}; go away from the "
             "critical point or the ordered phase, raise max_sweeps, or take simulate(update='wolff')"
         )
 
-    def draw(state: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-        return draws(first.another(state), int(size), block)
+    bits, energies, magnetisations = found = _empty(n, model.lattice.n_sites)
+
+    def draw(state: np.ndarray, begin: int) -> None:
+        part = slice(begin, begin + PORTION)
+        draws(first.another(state), len(energies[part]), block, out=tuple(x[part] for x in found))
 
     with ThreadPoolExecutor(threads) as pool:
-        parts = pool.map(draw, states, portions)
-        bits, energies, magnetisations = (np.concatenate(x)[:, None] for x in zip(*parts, strict=True))
+        list(pool.map(draw, states, range(0, n, PORTION)))
     return Run(
         model=described,
         shape=tuple(model.lattice.shape),
@@ -94,9 +95,9 @@ def sample(
         seed=int(seed),
         burn_in=block,
         thin=block,
-        bits=bits,
-        energies=energies,
-        magnetisations=magnetisations,
+        bits=bits[:, None],
+        energies=energies[:, None],
+        magnetisations=magnetisations[:, None],
         provenance={
             "kernel": "coupling",
             "seconds": round(time.perf_counter() - began, 3),
@@ -129,14 +130,15 @@ def meeting_times(coupled: Coupled, max_sweeps: int) -> np.ndarray:
     return times
 
 
-def draws(coupled: Coupled, n: int, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draws(
+    coupled: Coupled, n: int, block: int, out: tuple[np.ndarray, ...] | None = None
+) -> tuple[np.ndarray, ...]:
     """The first n draws to begin, from blocks of so many sweeps.
 
     Returns:
-        Packed configurations ``(n, ceil(N/8))``, total energies and magnetisations ``(n,)``.
+        Packed configurations ``(n, ceil(N/8))``, energies and magnetisations ``(n,)``: ``out``, if given.
     """
-    bits = np.empty((n, -(-coupled.n_sites // 8)), dtype=np.uint8)
-    energies, magnetisations = np.empty((2, n))
+    bits, energies, magnetisations = found = out or _empty(n, coupled.n_sites)
     number = np.full(coupled.chains, n)  # of the draw that each chain works at; n and more are not wanted
     begun = done = 0
     while done < n:
@@ -152,7 +154,11 @@ def draws(coupled: Coupled, n: int, block: int) -> tuple[np.ndarray, np.ndarray,
             done += len(chains)
         number[met] = begun + np.arange(met.sum())
         begun += met.sum()
-    return bits, energies, magnetisations
+    return found
+
+
+def _empty(n: int, n_sites: int) -> tuple[np.ndarray, ...]:
+    return np.empty((n, -(-n_sites // 8)), dtype=np.uint8), np.empty(n), np.empty(n)
 
 
 def _block_length(times: np.ndarray, n: int) -> int | None:

@@ -98,7 +98,10 @@ def _propose(energies, betas, place, walkers, swaps, trips, last, parity, rng):
 
 
 class Packed:
-    """A :class:`Multispin` sampler whose lanes are exchanged without leaving compiled code."""
+    """A :class:`Multispin` sampler whose lanes are exchanged without leaving compiled code.
+
+    From then on it is this that sweeps: the sampler keeps the probabilities of its last :meth:`set_beta`.
+    """
 
     def __init__(self, sampler: Multispin, exchanges: Exchanges):
         self._sampler, self._exchanges = sampler, exchanges
@@ -121,7 +124,6 @@ class Packed:
             self._chain, self._owner, *s.ends, self._planes, self._counts, self._energies,
             np.array([s.J, s.h, s.bonds, s.n_sites], dtype=np.float64), self._exchanges.arrays(),
         )  # fmt: skip
-        s.set_beta(self._exchanges.betas[self._exchanges.place])
 
 
 @bare

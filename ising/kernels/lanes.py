@@ -253,7 +253,7 @@ def logic(typing, a, b, c, table):
 
 _SPELLED = {
     XOR3: lambda _, a, b, c: _.xor(_.xor(a, b), c),
-    MAJORITY: lambda _, a, b, c: _.or_(_.and_(a, b), _.and_(c, _.or_(a, b))),
+    MAJORITY: lambda _, a, b, c: _.or_(_.and_(a, b), _.and_(c, _.xor(a, b))),  # adders have a ^ b anyway
     CHOOSE: lambda _, a, b, c: _.xor(c, _.and_(a, _.xor(b, c))),
     EQUAL_AND: lambda _, a, b, c: _.and_(a, _.not_(_.xor(b, c))),
     AND_NOT: lambda _, a, b, c: _.and_(a, _.not_(b)),
