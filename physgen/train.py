@@ -89,7 +89,7 @@ class GradientStep:
             p.grad = None
         value.backward()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm()
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
         if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
             raise FloatingPointError(
                 f"step {self.done + 1}: the loss is {value.item():g} with gradient norm {norm.item():g}; "

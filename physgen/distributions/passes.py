@@ -1,5 +1,7 @@
 """Steps of training in one pass over their numbers, which near caches do not hold, instead of several."""
 
+import math
+
 import numpy as np
 import torch
 from numba import float32
@@ -48,7 +50,9 @@ def difference(
     lows = tuple(np.float32(layer.values[0][0]) for layer in units)
     rooms = (x.numpy() for x in (hidden, left, right, out))
     value = _difference(*(x.detach().numpy() for x in parts), lows, words, *rooms, scratch(D))
-    return None if np.isnan(value) else (out.new_tensor(value), out, left[1], right[0])
+    if math.isnan(value):
+        return None
+    return torch.scalar_tensor(value, dtype=out.dtype), out, left[1], right[0]
 
 
 @jit

@@ -4,6 +4,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from pyro.distributions import constraints
@@ -110,7 +111,7 @@ class Units(ABC):
         """Whether every unit is one coordinate of two values."""
         return len(self.values) == 2 and self.width == self.n
 
-    @property
+    @cached_property
     def n_states(self) -> float:
         """How many states the layer has; the largest float where there are more."""
         return float(min(len(self.values) ** self.n, _LARGEST)) if self.values else math.inf
