@@ -79,7 +79,9 @@ def main() -> None:
     except (CycloptsError, ValueError, OSError, FloatingPointError) as error:
         if "PHYSGEN_TRACEBACK" in os.environ:
             raise
-        sys.exit(f"physgen: {' '.join(str(error).split())}")
+        named = isinstance(error, OSError) and error.filename
+        text = f"{error.filename}: {error.strerror}; check the path" if named else str(error)
+        sys.exit(f"physgen: {' '.join(text.split())}")
 
 
 if __name__ == "__main__":

@@ -139,6 +139,7 @@ WRONG = {
     "diagnose: missing file": ("diagnose {f}/none.h5 --out {o}.png", "none.h5"),
     "diagnose: temperature not in file": ("diagnose {f}/good.h5 --beta 0.4 --out {o}.png", "0.4"),
     "diagnose: flipped bit": ("diagnose {f}/flipped.h5 --out {o}.png", "flipped.h5"),
+    "a missing text": ("characters {f}/none.txt --out {o}", "none.txt: No such file or directory; check"),
     "no GPU": ("simulate --beta 0.4 --device cuda --out {o}.h5", "CUDA"),
 }
 
