@@ -46,7 +46,7 @@ def main(
     hidden: int = 20,
     steps: tuple[int, ...] = (2500, 2500, 600),
     chains: int = 100,
-    temperatures: int = 500,
+    temperatures: int = 1000,
     runs: int = 50,
     peer_runs: int = 10,
     peers: bool = True,
