@@ -14,7 +14,7 @@ import torch
 from scipy.stats import chi2
 
 from ising import exact, kernels, lattices, stats, tempering, updates
-from ising.equilibrium import NotEquilibrated, halves_z, pilot, pilots, race
+from ising.equilibrium import NotEquilibrated, Pilot, halves_z, pilot, pilots, race
 from ising.model import Ising
 from ising.observables import REGISTRY, Series
 from ising.simulate import join, simulate, stream
@@ -246,31 +246,29 @@ def test_a_pilot_that_never_settles_gives_up_with_a_warning(monkeypatch):
         next(stream(Ising(lattices.square(48)), beta=0.44, samples=2, chains=64, seed=1))
 
 
-def test_the_pilot_measures_the_autocorrelation_time_of_a_known_process():
-    """AR(1) with a = 0.9: tau = 9.5 sweeps, to 25 %, and at least 40 tau of sweeps."""
+def autoregressive_pilot(a: float, chains: int) -> Pilot:
+    """Of the process x_t = a x_(t-1) + noise, whose tau is (1 + a) / (1 - a) / 2 sweeps."""
     rng = np.random.default_rng(0)
-    x = np.zeros((1, 64))
+    x = np.zeros((1, chains))
 
     def sweep(n: int) -> None:
         for _ in range(n):
-            x[:] = 0.9 * x + rng.normal(size=x.shape)
+            x[:] = a * x + rng.normal(size=x.shape)
 
-    found = pilot(sweep, x.copy, chains=64)
+    return pilot(sweep, x.copy, chains=chains)
+
+
+def test_the_pilot_measures_the_autocorrelation_time_of_a_known_process():
+    """To 25 %, and at least 40 tau of sweeps."""
+    found = autoregressive_pilot(0.9, chains=64)
     assert found.settled
     assert found.tau == pytest.approx(9.5, rel=0.25)
     assert found.sweeps >= 40 * found.tau
 
 
 def test_a_single_chain_comes_to_equilibrium():
-    """Nearly independent sweeps, AR(1) with a = 0.5 and tau = 1.5: nothing to warn of, and soon."""
-    rng = np.random.default_rng(0)
-    x = np.zeros((1, 1))
-
-    def sweep(n: int) -> None:
-        for _ in range(n):
-            x[:] = 0.5 * x + rng.normal(size=x.shape)
-
-    found = pilot(sweep, x.copy, chains=1)
+    """Of nearly independent sweeps, tau = 1.5: nothing to warn of, and soon."""
+    found = autoregressive_pilot(0.5, chains=1)
     assert found.settled
     assert 300 * found.tau < found.sweeps <= 4096
 
