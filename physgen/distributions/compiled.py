@@ -100,10 +100,10 @@ def exponential(z):
     return e * as_float((int32(n) + int32(127)) << int32(23))
 
 
-def adder(outputs: int, vectors: int):
+def adder(outputs: int, vectors: int, fresh: bool = False):
     """A loop that adds to a block of sums, outputs by 8 ``vectors``, the products of weights and features.
 
-    Twelve vectors of sums fit in registers, and are enough to wait for none.
+    Twelve vectors of sums fit in registers, and are enough to wait for none. ``fresh`` sums begin with zero.
 
     The loop's arguments are flat float32 arrays, each with the place of the block's first number and strides:
 
@@ -122,7 +122,8 @@ def adder(outputs: int, vectors: int):
             totals = [[cgutils.alloca_once(builder, VECTOR) for _ in range(vectors)] for _ in range(outputs)]
             for row, kept in zip(places, totals, strict=True):
                 for pointer, total in zip(row, kept, strict=True):
-                    builder.store(builder.load(pointer, align=4), total)
+                    old = ir.Constant(VECTOR, None) if fresh else builder.load(pointer, align=4)
+                    builder.store(old, total)
             data = builder.extract_value(weights, 4)
             with cgutils.for_range(builder, n) as loop:
                 at = builder.add(source, builder.mul(loop.index, stride))
