@@ -58,6 +58,7 @@ def chain_specific_heat(
     return beta**2 * _temperature_derivatives(n_sites, beta, J, h, pbc)[1] / n_sites
 
 
+@torch.enable_grad()
 def chain_magnetisation(
     n_sites: int, beta: float, J: float | Tensor = 1.0, h: float | Tensor = 0.0, *, pbc: bool = True
 ) -> float:
@@ -75,6 +76,7 @@ def chain_magnetisation(
     return float(slope) / n_sites
 
 
+@torch.enable_grad()
 def _temperature_derivatives(
     n_sites: int, beta: float, J: float | Tensor, h: float | Tensor, pbc: bool
 ) -> tuple[float, float]:

@@ -126,7 +126,9 @@ def test_impossible_arguments_are_refused_in_a_sentence(call, sentence):
 
 @pytest.mark.parametrize(("n", "pbc"), [(3, True), (7, True), (8, True), (1, False), (2, False), (9, False)])
 @pytest.mark.parametrize("beta", [0.0, 0.5, 4.0])
+@torch.no_grad()  # as results are worked out by whoever trains nets
 def test_a_chain_of_any_couplings(n, pbc, beta):
+    """The derivatives of ln Z are found by differentiation, whatever the caller has turned off."""
     lattice = lattices.chain(n, pbc=pbc)
     for model in (glass(lattice), Ising(lattice, h=0.3), Ising(lattice, J=-1.0)):
         arguments, expected = (n, beta, model.J, model.h), exact.enumerate_observables(model, beta)
