@@ -30,6 +30,7 @@ from torch import nn
 
 from . import models
 from .batches import Stateful
+from .nn import diverged
 from .train import Step
 
 FORMAT, VERSION = "physgen-checkpoint", 1
@@ -50,10 +51,7 @@ def save(folder: str | Path, model: nn.Module, step: Step, batches: Stateful, at
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     for name, value in weights.items():
         if not value.isfinite().all():
-            raise FloatingPointError(
-                f"the weight {name!r} is not finite at step {at}, so no checkpoint is written; "
-                "resume from the last one with a lower learning rate or with clip="
-            )
+            raise diverged(f"no checkpoint is written, as the weight {name!r} is not finite at step {at}")
     buffer = io.BytesIO()
     torch.save(
         {"step": step.state_dict(), "batches": batches.state_dict(), "random": _random_state()}, buffer

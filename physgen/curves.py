@@ -119,18 +119,22 @@ def autocorrelation_function(series: np.ndarray) -> np.ndarray:
 def equilibration(ax: Axes, series: Mapping[str, np.ndarray], ylabel: str, spacing: int = 1) -> Axes:
     """Means of ``(chains, n)`` samples over blocks of time and all chains, and the running mean.
 
-    Error bars come from the scatter between chains and hold whatever the autocorrelation time is. Blocks
+    Error bars come from the scatter between chains and hold whatever the autocorrelation time is; those of a
+    single chain come from that time, so they are right only where it is much shorter than a block. Blocks
     that drift, or starts that disagree, say that burn-in was too short.
     """
     for k, (label, x) in enumerate(series.items()):
         chains, n = x.shape
-        if chains < 2:
-            raise ValueError(f"equilibration is judged by several chains, {label} has one; simulate more")
         colour = PALETTE[k % len(PALETTE)]
         edges = np.linspace(0, n, min(n, 16) + 1).astype(int)
-        blocks = np.add.reduceat(x, edges[:-1], axis=1) / np.diff(edges)
+        lengths = np.diff(edges)
+        blocks = np.add.reduceat(x, edges[:-1], axis=1) / lengths
         centres = spacing * (edges[1:] + edges[:-1]) / 2
-        found = [Estimate(float(b.mean()), float(b.std(ddof=1)) / chains**0.5) for b in blocks.T]
+        if chains > 1:
+            errors = blocks.std(0, ddof=1) / chains**0.5
+        else:
+            errors = np.minimum(stats.mean(x).error * (n / lengths) ** 0.5, x.std())
+        found = [Estimate(*pair) for pair in zip(blocks.mean(0).tolist(), errors.tolist(), strict=True)]
         _errorbars(ax, centres, found, colour, MARKERS[k % len(MARKERS)], label)
         running = np.cumsum(x.mean(0)) / np.arange(1, n + 1)
         ax.plot(spacing * np.arange(1, n + 1), running, color=colour, linewidth=1)

@@ -34,6 +34,11 @@ def spin_log_prob(spins: Tensor, fields: Tensor) -> Tensor:
     return logsigmoid(2 * fields * spins).sum(-1)
 
 
+def diverged(sign: str) -> FloatingPointError:
+    """What every guard of a training raises: the sign that it saw, and what to do."""
+    return FloatingPointError(f"{sign}: training has diverged; start again with a lower learning rate")
+
+
 def private_seed(seed: int, *key: int) -> int:
     """A seed for one purpose, named by its key; no purpose repeats another's bits or ``manual_seed(seed)``'s.
 

@@ -18,6 +18,8 @@ import pyro.infer
 import torch
 from torch import Tensor, nn
 
+from .nn import diverged
+
 Metrics = dict[str, Tensor]
 Loss = Callable[[Tensor], Tensor | tuple[Tensor, Metrics]]
 
@@ -91,9 +93,8 @@ class GradientStep:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
         if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
-            raise FloatingPointError(
-                f"step {self.done + 1}: the loss is {value.item():g} with gradient norm {norm.item():g}; "
-                "resume from the last checkpoint with a lower learning rate or with clip="
+            raise diverged(
+                f"at step {self.done + 1} the loss is {value.item():g} with gradient norm {norm.item():g}"
             )
         if self.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)

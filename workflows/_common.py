@@ -73,6 +73,9 @@ def check_options(
 ) -> None:
     """Refuses whole numbers below 1, except that seeds and burn-in sweeps may be 0, and by name also others.
 
+    Learning rates, ``lr`` and ``*_lr``, lie above 0 and are 1 at most: beyond, a step of Adam moves every
+    weight by more than 1, and what is learned is noise that is merely finite.
+
     Arguments:
         config: A dataclass of options.
         positive: Which have to be finite and above 0, where they are given.
@@ -84,6 +87,8 @@ def check_options(
         option = name.replace("_", "-")
         if type(value) is int and value < least.get(name, 1):
             raise ValueError(f"--{option} must be a whole number >= {least.get(name, 1)}, got {value}")
+        if name.endswith("lr") and value is not None and not 0 < value <= 1:
+            raise ValueError(f"--{option} must be a number > 0 and <= 1, got {value:g}")
         if name in positive and value is not None and not 0 < value < float("inf"):
             raise ValueError(f"--{option} must be a finite number > 0, got {value}")
         if name in shares and not 0 <= value < 1:

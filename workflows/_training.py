@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from ising.lattices import Lattice
 from ising.model import restore
 from physgen import checkpoint, orders
 from physgen.batches import Batches, Stateful
+from physgen.nn import diverged
 from physgen.train import Step, decay, fit
 from workflows._common import (
     beta_of,
@@ -32,6 +34,8 @@ from workflows._common import (
 )
 
 log = logging.getLogger("physgen.train")
+
+WORST = 100  # nats per site: no loss of a sound training is that large, be it a density's or a contrast
 
 
 class Steps(Protocol):
@@ -79,7 +83,7 @@ class Training:
     """No progress bar."""
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("lr", "critic_lr"), shares=("average",), folder=True)
+        check_options(self, shares=("average",), folder=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +181,8 @@ def run(
         return loss | (watch() if watch is not None else {})
 
     batches = batches or batches_of(data, config)
-    train(model, step, batches, config, _manifest(data, config), measure, steps)
+    largest = WORST * math.prod(data.shape)
+    train(model, step, batches, config, _manifest(data, config), measure, steps, largest=largest)
     log.info("%s: %d steps done; next: physgen compare --help", config.out, steps or config.steps)
 
 
@@ -189,6 +194,8 @@ def train(
     manifest: dict[str, Any],
     measure: Callable[[], dict[str, Any]] = dict,
     steps: int | None = None,
+    *,
+    largest: float = math.inf,
 ) -> None:
     """Trains, one JSON line and one checkpoint every ``config.every`` steps; resumes where asked.
 
@@ -197,12 +204,16 @@ def train(
         manifest: What config.json holds; ``options`` are those of the command.
         measure: Further values to record, numbers or lists of them; the progress bar shows the numbers.
         steps: In place of ``config.steps``.
+        largest: Magnitude of a loss from which on training counts as diverged.
     """
     steps = steps or config.steps
     start = _start(model, step, batches, manifest, config)
     with progress_bar(config.quiet) as bar, (config.out / "metrics.jsonl").open("a") as metrics, safe(config):
         task = bar.add_task(config.out.name, total=steps, completed=start, note="")
         for record in fit(step, batches, steps=steps, every=config.every, start=start):
+            for name, value in record.metrics.items():
+                if name.endswith("loss") and abs(value) > largest:
+                    raise diverged(f"at step {record.step} the {name.replace('_', ' ')} is {value:.3g}")
             values = dict(record.metrics) | measure()
             line = {"step": record.step, "seconds": round(record.seconds, 3)} | values
             metrics.write(json.dumps(line) + "\n")

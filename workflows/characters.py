@@ -88,7 +88,7 @@ class Config:
              "quiet": True}  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("lr",), shares=("average",), folder=True)
+        check_options(self, shares=("average",), folder=True)
         if any(d < 1 for d in self.dilations):
             raise ValueError(f"--dilations must be whole numbers >= 1, got {self.dilations}")
 

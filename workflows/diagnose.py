@@ -2,8 +2,9 @@
 
 One row of figures per temperature: the autocorrelation functions of e and |m|
 with the window of tau_int, and their means over blocks of time with error bars
-from the scatter between chains. Runs of one temperature that began at different
-starts, random and ordered, are drawn over one another: they have to agree.
+from the scatter between chains, or from tau_int where there is one chain. Runs
+of one temperature that began at different starts, random and ordered, are drawn
+over one another: they have to agree.
 
 Example:
 

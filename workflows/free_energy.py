@@ -99,7 +99,7 @@ class Config:
     SMOKE = {"L": (4,), "temperatures": 3, "steps": 4, "every": 2, "samples": 2000, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("lr",), shares=("average",), folder=True)
+        check_options(self, shares=("average",), folder=True)
         if not 0 < self.beta_min < self.beta_max < float("inf"):
             raise ValueError(
                 f"--beta-min must be above 0 and below --beta-max, got {self.beta_min} and {self.beta_max}"

@@ -91,7 +91,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("lr",))
+        check_options(self)
         if self.chains < 5:
             raise ValueError(f"--chains must be at least 5, to keep some for the test, got {self.chains}")
 

@@ -117,20 +117,22 @@ def draw(found: inverse.Couplings, J: np.ndarray, results: dict[str, Any]) -> Fi
     left, right = figure.subplots(1, 2)
     i, j = np.triu_indices(len(J), 1)
     bond, values, errors = J[i, j] != 0, found.J[i, j], np.nan_to_num(found.J_error[i, j])
-    true = J[i, j][bond]
-    span = [true.min(), true.max()] if len(true) else [0.0, 1.0]
-    # Where many bonds have one coupling, they are set side by side.
-    width = 0.04 * max(span[1] - span[0], abs(span[1]), 1e-9)
-    beside = width * (np.argsort(np.argsort(values[bond])) / max(len(true), 1) - 0.5)
-    left.errorbar(true + beside, values[bond], errors[bond], fmt=".", color=PALETTE[0], linewidth=0.7)
-    ends = [span[0] - 2 * width, span[1] + 2 * width]
-    left.plot(ends, ends, color=EXACT, linewidth=0.8, zorder=0)
-    left.set(xlabel="true coupling of a bond", ylabel="inferred coupling")
+    order = np.argsort(J[i, j][bond], kind="stable")
+    true, inferred, error = (x[bond][order] for x in (J[i, j], values, errors))
+    each = len(np.unique(true)) > len(true) / 2  # has a coupling of its own
+    x = true if each else 1.0 + np.arange(len(true))
+    left.errorbar(x, inferred, error, fmt=".", color=PALETTE[0], linewidth=0.7, label="inferred")
+    steps = "default" if each else "steps-mid"
+    left.plot(x, true, color=EXACT, linewidth=1.5, drawstyle=steps, label="true")
+    left.set(xlabel="true coupling of a bond" if each else "number of the bond, by its true coupling")
+    left.set(ylabel="coupling of a bond  (J)")
+    left.legend(fontsize="small", frameon=False)
     left.set_title(f"relative error {results['relative_error']:.3g} over all pairs", fontsize="medium")
     kept = values[~bond]
     zero = int((kept == 0).sum())
-    right.hist(kept[kept != 0], bins=41, color=PALETTE[1])
-    right.set(xlabel="inferred coupling where there is no bond", ylabel="pairs")
+    widest = 1.05 * abs(kept).max(initial=1e-3)
+    right.hist(kept, bins=41, range=(-widest, widest), color=PALETTE[1], log=True)
+    right.set(xlabel="inferred coupling where there is no bond  (J)", ylabel="pairs", ylim=(0.5, None))
     mean = Estimate(float(kept.mean()), float(kept.std() / max(len(kept), 1) ** 0.5))
     right.set_title(f"{len(kept)} pairs, {zero} of them set to 0; mean {mean}", fontsize="medium")
     return figure

@@ -118,7 +118,7 @@ class Config:
     SMOKE = {"L": (4,), "beta": 0.3, "steps": 4, "every": 2, "samples": 4000, "chains": 20, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("lr",), shares=("anneal", "average", "reverse"), folder=True)
+        check_options(self, shares=("anneal", "average", "reverse"), folder=True)
         if self.hidden is not None and self.model not in ("frontier", "odd", "made"):
             raise ValueError(
                 f"--hidden is an option of frontier, odd and made; leave it out for {self.model}"
@@ -321,7 +321,12 @@ def learned(axes: Axes, config: Config, found: dict[str, Any], records: list[dic
     if own:
         steps, excess = [r["step"] for r in own], [r["free_energy"] - least for r in own]
         axes.plot(steps, excess, color=PALETTE[0], marker=".", label=r"KL$(q\|p)$, draws")
-    axes.axhline(found["reverse_kl"]["mean"], color=EXACT, linestyle="--", label=r"KL$(q\|p)$ at the end")
+    elif not by_data:
+        axes.set_title("no record yet at the full $\\beta$: see --every", fontsize="medium")
+    end = Estimate(**found["reverse_kl"])
+    axes.axhline(end.mean, color=EXACT, linestyle="--", linewidth=0.8)
+    look = {"fmt": "s", "color": EXACT, "capsize": 2, "label": r"KL$(q\|p)$ at the end"}
+    axes.errorbar(config.steps, end.mean, end.error, **look, clip_on=False)
     if config.anneal and config.data is None:
         axes.axvspan(0, config.anneal * config.steps, color="0.93", label="annealing")
     shown = np.concatenate([line.get_ydata() for line in axes.lines])

@@ -168,7 +168,8 @@ def main(*, config: Config = Config()) -> None:
         )
     files = len({task.path for task in tasks})
     log.info(
-        "%d runs in %d files are in %s; look at one with: physgen info FILE", len(tasks), files, config.out
+        "%d run%s in %d file%s of %s; look at one with: physgen info FILE",
+        *(len(tasks), "" if len(tasks) == 1 else "s", files, "" if files == 1 else "s", config.out),
     )
 
 

@@ -81,7 +81,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("lr",))
+        check_options(self)
         if not (self.temperature and self.hidden) or min(self.hidden) < 1:
             raise ValueError("--temperature and --hidden need at least one value each, hidden units >= 1")
         if not all(0 < T < float("inf") for T in self.temperature):

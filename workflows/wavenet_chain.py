@@ -122,7 +122,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("lr", "temperature", "sigma", "ring_beta"), folder=True)
+        check_options(self, positive=("temperature", "sigma", "ring_beta"), folder=True)
         if not (self.xi and self.fields) or not all(0 < xi < math.inf for xi in self.xi):
             raise ValueError("--xi and --fields need at least one value each, xi finite and > 0")
         for field in (*self.fields, self.series_field):

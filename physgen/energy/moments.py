@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from ..distributions import RestrictedBoltzmann, passes
 from ..distributions.lookup import product
 from ..distributions.rbm import Centred
+from ..nn import diverged
 
 
 class Machine(Protocol):
@@ -161,10 +162,7 @@ def check_bounded(law: RestrictedBoltzmann, data: Tensor, chains: Tensor) -> Non
         return
     here, there = (float(x.detach().square().mean().sqrt()) for x in (chains, data))
     if not here < 100 * max(there, 1e-6):
-        raise FloatingPointError(
-            f"the chains have run away: root mean square {here:.3g}, that of the data is {there:.3g}; "
-            "resume from the last checkpoint with a lower learning rate"
-        )
+        raise diverged(f"root mean square {here:.3g} of the chains, {there:.3g} of the data")
 
 
 def rows_of(law: RestrictedBoltzmann, data: Tensor, *, check: bool = True) -> Tensor:

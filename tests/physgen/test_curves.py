@@ -82,5 +82,17 @@ def test_equilibration_shows_a_start_that_is_still_felt():
         assert ax.lines[-1].get_ydata()[-1] == pytest.approx(x.mean())
         assert len(means) == 16
     assert z["settled"] < 4.5 < 10 < z["relaxing"]
-    with pytest.raises(ValueError, match="several chains"):
-        curves.equilibration(axes(), {"one": settled[:1]}, "e")
+
+
+def test_blocks_of_a_single_chain_scatter_by_their_errors():
+    """The errors of its blocks are those of independent chains, which need no autocorrelation time."""
+    x = correlated(chains=256)
+    errors = {}
+    for chains in (1, 256):
+        [container] = curves.equilibration(axes(), {"e": x[:chains]}, "e").containers
+        segments = container.lines[2][0].get_segments()
+        errors[chains] = np.mean([np.ptp(segment[:, 1]) / 2 for segment in segments]) * chains**0.5
+    assert errors[1] == pytest.approx(errors[256], rel=0.4)  # naive: a quarter of it; 3 sigma of tau_int
+    with pytest.warns(stats.ChainTooShort):
+        [container] = curves.equilibration(axes(), {"short": np.arange(4.0)[None]}, "e").containers
+    assert np.ptp(container.lines[2][0].get_segments()[0][:, 1]) / 2 <= np.arange(4).std()

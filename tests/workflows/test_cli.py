@@ -109,6 +109,10 @@ WRONG = {
     "no records": ("train_rbm --data {f}/good.h5 --beta 0.3 --every 0 --out {o}", "--every"),
     "negative width": ("train_vae --data {f}/good.h5 --beta 0.3 --hidden -3 --out {o}", "--hidden"),
     "negative rate": ("train_vae --data {f}/good.h5 --beta 0.3 --lr -1 --out {o}", "--lr"),
+    "a rate beyond reason": (
+        "train_rbm --data {f}/good.h5 --beta 0.3 --lr 1e9 --out {o}",
+        "--lr must be a number > 0 and <= 1, got 1e+09",
+    ),
     "NaN rate": ("train_gan --data {f}/good.h5 --beta 0.3 --critic-lr nan --out {o}", "--critic-lr"),
     "average above 1": ("train_rbm --data {f}/good.h5 --beta 0.3 --average 3 --out {o}", "--average"),
     "no critic steps": ("train_gan --data {f}/good.h5 --beta 0.3 --critic-steps 0 --out {o}", "--critic"),
