@@ -15,7 +15,7 @@ from torch import Tensor
 from . import bits
 from .compiled import inner, jit
 from .fused import LANES, decide, fill, mix
-from .lookup import HIGH, LEAST, WIDE, add_up, equal, laid_out, packed, put, scratch
+from .lookup import LEAST, NONE, TABLES, WIDE, add_up, equal, laid_out, packed, put, scratch
 from .units import Units
 
 _CHAINS = 64  # at a time, so that their random bits stay in the first cache
@@ -39,11 +39,11 @@ def alternate(
         hidden: Which of them.
     """
     first, flat = (law.hidden_units if hidden else law.visible_units), start.reshape(-1, start.shape[-1])
-    words = _words(law, flat, first) if n else None
+    words = words_of(law, flat, first) if n else None
     if words is not None:
         out = torch.empty(len(flat), law.weight.shape[(hidden + n) % 2])
-        arrays, tools = _arrays(law, len(flat)), _tools(len(flat), generator)
-        _alternate(arrays, _both(law, words, hidden), int(hidden), n, tools, _rooms(out=out))
+        both, tools = both_layers(law, words, hidden), tools_for(len(flat), generator)
+        _alternate(arrays_of(law, len(flat)), both, int(hidden), n, tools, out.view(-1).numpy())
         return out.reshape(*start.shape[:-1], -1)
     for _ in range(n):
         field = law.visible_field(start) if hidden else law.hidden_field(start)
@@ -52,49 +52,7 @@ def alternate(
     return start
 
 
-@torch.no_grad()
-def away_from(
-    law: Machine, data: Tensor, k: int, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """Chains ``(n, D)`` after k updates from as many data, and the fields ``(2 n, H)`` of data and chains."""
-    words = _words(law, data, law.visible_units)
-    if words is None:
-        law.visible_units.check(data)
-        field = law.hidden_field(data)
-        h = law.hidden_units.draw(field, generator)
-        v = alternate(law, h, 2 * k - 1, generator, hidden=True)
-        return v, torch.cat([field, law.hidden_field(v)])
-    (n, D), H = data.shape, law.weight.shape[1]
-    v, fields = torch.empty(n, D), torch.empty(2 * n, H)
-    rooms = _rooms(first=fields[:n], out=v, last=fields[n:])
-    _alternate(_arrays(law, n), _both(law, words, False), 0, 2 * k, _tools(n, generator), rooms)
-    return v, fields
-
-
-@torch.no_grad()
-def onwards(
-    law: Machine, hidden: Tensor, data: Tensor, k: int, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Chains after k updates from hidden states ``(m, H)``, hidden states drawn for them, and fields of both.
-
-    The fields are those of the data ``(n, D)`` and of the chains, ``(n + m, H)``.
-    """
-    beside, words = _words(law, data, law.visible_units), _words(law, hidden, law.hidden_units)
-    if beside is None or words is None:
-        law.visible_units.check(data)
-        v = alternate(law, hidden, 2 * k - 1, generator, hidden=True)
-        fields = law.hidden_field(torch.cat([data, v]))
-        return v, law.hidden_units.draw(fields[len(data) :], generator), fields
-    (m, H), rows, D = hidden.shape, len(data) + len(hidden), data.shape[1]
-    v, h, fields = torch.empty(m, D), torch.empty(m, H), torch.empty(rows, H)
-    arrays, tools, rooms = _arrays(law, rows), _tools(rows, generator), _rooms(first=fields, last=h, out=v)
-    joint = np.empty((len(beside), rows), np.uint32)
-    joint[:, : len(data)] = beside
-    _onwards(arrays, _both(law, words, True), joint, 2 * k - 1, tools, rooms)
-    return v, h, fields
-
-
-def _words(law: Machine, start: Tensor, units: Units) -> np.ndarray | None:
+def words_of(law: Machine, start: Tensor, units: Units) -> np.ndarray | None:
     """The states in bits, or nothing where the kernel does not apply."""
     numbers = start, law.weight, law.loc, law.hidden_bias
     plain = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in numbers)
@@ -106,66 +64,53 @@ def _words(law: Machine, start: Tensor, units: Units) -> np.ndarray | None:
     return words if low == units.values[0][0] else None
 
 
-def _both(law: Machine, words: np.ndarray, hidden: bool) -> tuple[np.ndarray, np.ndarray]:
+def both_layers(law: Machine, words: np.ndarray, hidden: bool) -> tuple[np.ndarray, np.ndarray]:
     """Bits of visible and hidden units, one of them yet to be drawn."""
     other = np.empty((-(-law.weight.shape[not hidden] // WIDE), words.shape[1]), np.uint32)
     return (other, words) if hidden else (words, other)
 
 
-def _arrays(law: Machine, rows: int) -> tuple:
+def arrays_of(law: Machine, rows: int) -> tuple:
     """Weights, how they lie for a product from either layer, biases of both, lower values of both."""
     flat, (D, *steps) = laid_out(law.weight.detach())
-    ones = np.ones((1, rows), np.float32)
-    starts = tuple((ones, x.detach().contiguous().unsqueeze(0).numpy()) for x in (law.loc, law.hidden_bias))
-    lows = tuple(np.float32(x.values[0][0]) for x in (law.visible_units, law.hidden_units))
-    return flat, ((D, *steps), (law.weight.shape[1], *steps[::-1])), starts, lows
+    ones, none = np.ones(rows, np.float32), NONE.numpy()
+    biases = (x.detach().contiguous().numpy() for x in (law.loc, law.hidden_bias))
+    starts = tuple((ones, bias, none, none) for bias in biases)
+    return flat, ((D, *steps), (law.weight.shape[1], *steps[::-1])), starts, lows_of(law)
 
 
-def _tools(rows: int, generator: torch.Generator | None) -> tuple[np.ndarray, ...]:
+def lows_of(law: Machine) -> tuple[np.float32, np.float32]:
+    return np.float32(law.visible_units.values[0][0]), np.float32(law.hidden_units.values[0][0])
+
+
+def tools_for(rows: int, generator: torch.Generator | None) -> tuple[np.ndarray, ...]:
     """A generator, and room for its bits, for values and for fields."""
     state = torch.empty(4, LANES, dtype=torch.int64).random_(generator=generator).numpy().view(np.uint64)
     random, values = np.empty(_CHAINS * WIDE // 2, np.uint64), np.empty(_CHAINS * WIDE, np.float32)
     return state, random, random.view(np.uint32), values, scratch(rows)
 
 
-def _rooms(**rooms: Tensor) -> tuple[np.ndarray, ...]:
-    """Flat arrays for results, without numbers where one is not asked for."""
-    none = torch.empty(0)
-    return tuple(rooms.get(name, none).view(-1).numpy() for name in ("first", "out", "last"))
-
-
 @jit
-def _alternate(arrays, words, at, n, tools, rooms):
-    """Fields of the first update, states of the last one, and the fields after it, where there is room."""
+def _alternate(arrays, words, at, n, tools, out):
     mix(tools[0])
-    first, out, last = rooms
-    for i in range(n):
-        seen, drawn = first[: first.size * (i == 0)], out[: out.size * (i == n - 1)]
-        _update(arrays, words[at], at, tools, words[1 - at], seen, drawn)
-        at = 1 - at
-    if last.size:
-        _update(arrays, words[at], at, tools, words[1 - at][:, :0], last, out[:0])
-
-
-@jit
-def _onwards(arrays, words, joint, n, tools, rooms):
-    """The same from hidden units, then an update of the chains beside the data, which have fields only."""
-    first, out, last = rooms
-    _alternate(arrays, words, 1, n, tools, (first[:0], out, last[:0]))
-    beside = joint.shape[1] - words[0].shape[1]
-    for w in range(len(joint)):
-        for i in range(words[0].shape[1]):
-            joint[w, beside + i] = words[0][w, i]
-    _update(arrays, joint, 0, tools, words[1], first, last)
+    alternated(arrays, words, at, n, tools, out)
 
 
 @inner
-def _update(arrays, words, at, tools, drawn, seen, out):
+def alternated(arrays, words, at, n, tools, out):
+    """Draws the layers in turn, the other one than ``at`` first; states of the last one."""
+    for i in range(n):
+        update(arrays, words[at], at, tools, words[1 - at], out[:0], out[: out.size * (i == n - 1)])
+        at = 1 - at
+
+
+@inner
+def update(arrays, words, at, tools, drawn, seen, out):
     """Draws the other layer for the last chains: bits, and fields and values where there is room for them."""
     matrix, shapes, starts, lows = arrays
     state, random, halves, values, scratch = tools
-    fields, other = scratch[5 * HIGH * WIDE :], lows[1 - at]
-    rows, M = words.shape[1], starts[1 - at][1].shape[1]
+    fields, other = scratch[TABLES:], lows[1 - at]
+    rows, M = words.shape[1], starts[1 - at][1].size
     beside = rows - drawn.shape[1]
     for column in range(0, M, WIDE):
         add_up(words, matrix, shapes[at], column, M, starts[1 - at], lows[at], np.float32(1), scratch)

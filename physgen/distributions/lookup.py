@@ -23,8 +23,10 @@ from .compiled import INDEX, LANES, WORD, eight, fetch, inner, jit, jit_reordere
 HIGH = 32  # rows of the matrix at a time, one bit of a word for each
 _GROUPS = HIGH // 4  # tables that sum over them
 WIDE = 32  # columns at a time
+_PARTS = range(0, WIDE, LANES)
 LEAST = 32  # rows and columns of both factors from which tables pay
-NONE = torch.empty(0, 0)
+TABLES = (5 * HIGH + 2) * WIDE  # numbers before the sums: a tile, its tables, and two rows to start from
+NONE = torch.empty(0)
 
 
 def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -40,8 +42,7 @@ def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if _eligible(rows, matrix, bias):
         flat = rows if rows.dim() == 2 else rows.reshape(-1, rows.shape[-1])
-        more = () if bias is None else (torch.ones(1, len(flat)), bias.unsqueeze(0))
-        found = _by_tables(flat, matrix, *more)
+        found = _by_tables(flat, matrix, *(() if bias is None else (torch.ones(len(flat)), bias)))
         if found is not None:
             return found.reshape(*rows.shape[:-1], -1)
     return rows @ matrix if bias is None else rows @ matrix + bias
@@ -66,14 +67,14 @@ def _eligible(rows: Tensor, matrix: Tensor, *more: Tensor | None) -> bool:
     return plain and matrix.dim() == 2 and min(n, *matrix.shape) >= LEAST
 
 
-def _by_tables(rows: Tensor, matrix: Tensor, left: Tensor = NONE, right: Tensor = NONE) -> Tensor | None:
-    """``rows @ matrix + left.mT @ right``, or nothing where the rows are not binary."""
+def _by_tables(rows: Tensor, matrix: Tensor, *terms: Tensor) -> Tensor | None:
+    """``rows @ matrix`` plus outer products of pairs of vectors, or nothing where rows are not binary."""
     words, low = packed(rows)
     if low > 0:
         return None
     out = torch.empty(len(rows), matrix.shape[1])
     flat, shape = laid_out(matrix)
-    start = tuple(x.detach().contiguous().numpy() for x in (left, right))
+    start = tuple(x.detach().contiguous().numpy() for x in (*terms, *[NONE] * (4 - len(terms))))
     multiply(words, flat, shape, start, np.float32(low), np.float32(1), scratch(len(rows)), out.numpy())
     return out
 
@@ -86,9 +87,9 @@ def packed(rows: Tensor) -> tuple[np.ndarray, int]:
     n, K = rows.shape
     words = np.zeros((-(-K // HIGH), n), np.uint32)
     if rows.mT.is_contiguous() and not rows.is_contiguous():
-        return words, pack_columns(rows.detach().mT.numpy(), words, 0)
+        return words, _pack_columns(rows.detach().mT.numpy(), words)
     rows = rows.detach().contiguous()
-    return words, _pack(rows.numpy(), rows.view(-1).numpy(), words)
+    return words, _pack(rows.numpy(), words)
 
 
 def laid_out(matrix: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -101,7 +102,7 @@ def laid_out(matrix: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
 
 def scratch(n: int) -> np.ndarray:
     """Room for a tile, its tables and n rows of sums."""
-    return torch.empty((5 * HIGH + n) * WIDE).numpy()  # torch starts it with a line of the cache
+    return torch.empty(TABLES + n * WIDE).numpy()  # torch starts it with a line of the cache
 
 
 @intrinsic
@@ -140,24 +141,27 @@ def _tabulate(typing, tile, table, group, low, high):  # noqa: ARG001
     return types.void(tile, table, group, low, high), generate
 
 
+def _looked_up(builder, totals, table, word, groups):
+    """Adds to vectors of sums their entries in some tables, chosen by four bits each of the word."""
+    word = builder.zext(word, INDEX)
+    for g in range(groups):
+        row = builder.and_(builder.lshr(word, INDEX(4 * g)), INDEX(15))
+        entry = builder.add(builder.mul(row, INDEX(WIDE)), INDEX(16 * WIDE * g))
+        for i, part in enumerate(_PARTS):
+            term = builder.load(place(builder, table, entry, part), align=4)
+            totals[i] = builder.fadd(totals[i], term)
+    return totals
+
+
 def _adder(groups):
-    """Adds to WIDE sums their entries in some tables, chosen by four bits each of the word."""
+    """Adds to WIDE sums their entries in some tables."""
 
     @intrinsic
     def add(typing, sums, index, table, word):  # noqa: ARG001
         def generate(context, builder, signature, arguments):  # noqa: ARG001
             sums, index, table, word = arguments
-            word = builder.zext(word, INDEX)
-            parts = range(0, WIDE, LANES)
-            totals = [builder.load(place(builder, sums, index, part), align=4) for part in parts]
-            for g in range(groups):
-                row = builder.and_(builder.lshr(word, INDEX(4 * g)), INDEX(15))
-                entry = builder.add(builder.mul(row, INDEX(WIDE)), INDEX(16 * WIDE * g))
-                for i, part in enumerate(parts):
-                    term = builder.load(place(builder, table, entry, part), align=4)
-                    totals[i] = builder.fadd(totals[i], term)
-            for total, part in zip(totals, parts, strict=True):
-                builder.store(total, place(builder, sums, index, part), align=4)
+            totals = [builder.load(place(builder, sums, index, part), align=4) for part in _PARTS]
+            _keep(builder, _looked_up(builder, totals, table, word, groups), sums, index)
             return context.get_dummy_value()
 
         return types.void(sums, index, table, word), generate
@@ -169,32 +173,38 @@ _add, _add_half = _adder(_GROUPS), _adder(_GROUPS // 2)
 
 
 @intrinsic
+def _begin(typing, sums, index, table, word, rows, one, other):  # noqa: ARG001
+    """Sets WIDE sums to multiples of two rows, and adds their entries in the tables."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        sums, index, table, word, rows, *factors = arguments
+        one, other = (eight(builder, factor) for factor in factors)
+        totals = []
+        for part in _PARTS:
+            first, second = (builder.load(place(builder, rows, INDEX(k), part), align=4) for k in (0, WIDE))
+            totals.append(builder.fadd(builder.fmul(one, first), builder.fmul(other, second)))
+        _keep(builder, _looked_up(builder, totals, table, word, _GROUPS), sums, index)
+        return context.get_dummy_value()
+
+    return types.void(sums, index, table, word, rows, one, other), generate
+
+
+def _keep(builder, totals, sums, index):
+    for total, part in zip(totals, _PARTS, strict=True):
+        builder.store(total, place(builder, sums, index, part), align=4)
+
+
+@intrinsic
 def _copy_row(typing, source, at, target, to):  # noqa: ARG001
     """WIDE numbers."""
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
-        for part in range(0, WIDE, LANES):
-            row = builder.load(place(builder, *arguments[:2], part), align=4)
-            builder.store(row, place(builder, *arguments[2:], part), align=4)
+        source, at, target, to = arguments
+        rows = [builder.load(place(builder, source, at, part), align=4) for part in _PARTS]
+        _keep(builder, rows, target, to)
         return context.get_dummy_value()
 
     return types.void(source, at, target, to), generate
-
-
-@intrinsic
-def _add_row(typing, sums, index, factor, row, at):  # noqa: ARG001
-    """Adds to WIDE sums a multiple of as many numbers."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        sums, index, factor, row, at = arguments
-        factor = eight(builder, factor)
-        for part in range(0, WIDE, LANES):
-            target = place(builder, sums, index, part)
-            term = builder.fmul(factor, builder.load(place(builder, row, at, part), align=4))
-            builder.store(builder.fadd(builder.load(target, align=4), term), target, align=4)
-        return context.get_dummy_value()
-
-    return types.void(sums, index, factor, row, at), generate
 
 
 @intrinsic
@@ -242,9 +252,9 @@ def _store(builder, rows, tile, to):
 
 
 @jit
-def _pack(rows, flat, words):
+def _pack(rows, words):
     """Bits of which numbers are 1; returns the other value, 0 or -1, or 1 if there are others still."""
-    n, K = rows.shape
+    (n, K), flat = rows.shape, rows.reshape(-1)
     with_zero, with_minus = True, True
     for i in range(n):
         for w in range(words.shape[0]):
@@ -269,12 +279,11 @@ def _pack(rows, flat, words):
 
 
 @jit_reordered
-def pack_columns(columns, words, first):
-    """The same of rows that are the columns of ``(K, n)``, into words of zeros from bit ``first`` on."""
+def _pack_columns(columns, words):
+    """The same of rows that are the columns of ``(K, n)``, into words of zeros."""
     one, from_zero, from_minus = float32(1), float32(0), float32(0)  # the latter are 0 where no value is off
     for k in range(columns.shape[0]):
-        row, word = columns[k], words[(first + k) // 32]
-        bit = uint32(1) << uint32((first + k) % 32)
+        row, word, bit = columns[k], words[k // 32], uint32(1) << uint32(k % 32)
         for i in range(row.size):
             x = row[i]
             word[i] |= bit if x == one else uint32(0)
@@ -287,8 +296,8 @@ def pack_columns(columns, words, first):
 
 @jit
 def multiply(words, matrix, shape, start, low, high, scratch, out):
-    """The product and that of both parts of ``start``; the matrix as :func:`laid_out`."""
-    sums, (n, M) = scratch[5 * HIGH * WIDE :], out.shape
+    """The product plus those of ``start``; the matrix as :func:`laid_out`."""
+    sums, (n, M) = scratch[TABLES:], out.shape
     for column in range(0, M, WIDE):
         add_up(words, matrix, shape, column, M, start, low, high, scratch)
         put(sums, n, column, M, out.reshape(-1), 0)
@@ -309,15 +318,18 @@ def put(sums, n, column, M, out, at):
 
 @inner
 def add_up(words, matrix, shape, column, M, start, low, high, scratch):
-    """Some of M columns of the product and of ``start``, ``(n, WIDE)``, at the end of the scratch."""
+    """Some of M columns of the product, ``(n, WIDE)``, at the end of the scratch.
+
+    They start from two outer products, of the first and the second, and of the third and the fourth of
+    ``start``; from less where these are empty.
+    """
     tile, table = scratch[: HIGH * WIDE], scratch[HIGH * WIDE : 5 * HIGH * WIDE]
-    sums, wide, (left, right) = scratch[5 * HIGH * WIDE :], min(WIDE, M - column), start
-    sums[:] = 0
-    for r in range(len(left)):
-        for j in range(WIDE):
-            tile[j] = right[r, column + j] if j < wide else np.float32(0)
-        for i in range(words.shape[1]):
-            _add_row(sums, i * WIDE, left[r, i], tile, 0)
+    rows, sums = scratch[5 * HIGH * WIDE : TABLES], scratch[TABLES:]
+    wide, (one, first, other, second), none = min(WIDE, M - column), start, np.float32(0)
+    rows[:] = 0
+    for j in range(wide):
+        rows[j] = first[column + j] if first.size else none
+        rows[WIDE + j] = second[column + j] if second.size else none
     for row in range(0, shape[0], HIGH):
         deep = min(HIGH, shape[0] - row)
         half = 2 * deep <= HIGH
@@ -326,7 +338,10 @@ def add_up(words, matrix, shape, column, M, start, low, high, scratch):
             _tabulate(tile, table, g, low, high)
         word = words[row // HIGH]
         for i in range(word.size):
-            if half:
+            if row == 0:
+                factors = one[i] if one.size else none, other[i] if other.size else none
+                _begin(sums, i * WIDE, table, word[i], rows, *factors)
+            elif half:
                 _add_half(sums, i * WIDE, table, word[i])
             else:
                 _add(sums, i * WIDE, table, word[i])

@@ -1,15 +1,49 @@
-"""Steps of training in one pass over their numbers, which near caches do not hold, instead of several."""
+r"""Steps of training in one pass over their numbers, which near caches do not hold, instead of several.
 
-import math
+What contrastive losses need of a machine of two-valued units is found by one kernel, in bits: chains after
+some updates, and the difference of moments between chains and data. Other machines take their turns by torch.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import float32
+from llvmlite import ir
+from numba import float32, types, uint32, uint64
+from numba.extending import intrinsic
 from torch import Tensor
 
-from .compiled import exponential, inner_reordered, jit, jit_reordered
-from .lookup import HIGH, LEAST, multiply, pack_columns, scratch
-from .units import Units
+from .alternating import alternate, alternated, arrays_of, both_layers, lows_of, tools_for, update, words_of
+from .compiled import (
+    FLOAT,
+    LANES,
+    WORD,
+    eight,
+    exponential,
+    inner,
+    inner_reordered,
+    jit,
+    jit_reordered,
+    place,
+)
+from .fused import mix
+from .lookup import HIGH, NONE, multiply, product, scratch
+from .rbm import Centred, RestrictedBoltzmann
+
+
+class Moments(NamedTuple):
+    r"""Means of :math:`t_v \bar t_h^\top` ``(D, H)``, :math:`t_v` ``(D,)`` and :math:`\bar t_h` ``(H,)``."""
+
+    weight: Tensor
+    visible: Tensor
+    hidden: Tensor
+
+
+class Contrast(NamedTuple):
+    """Moments of chains minus those of data, and their product with the plain parameters."""
+
+    value: Tensor
+    slope: Moments
 
 
 def shifted(W: Tensor, b: Tensor, c: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,60 +61,190 @@ def shifted(W: Tensor, b: Tensor, c: Tensor, left: Tensor, right: Tensor) -> tup
     return out
 
 
-def difference(
-    units: tuple[Units, Units], data: Tensor, chains: Tensor, fields: Tensor, about: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    r"""What :func:`physgen.energy.moments.difference` finds, or nothing where these kernels do not apply.
-
-    They take float32 on a CPU, at least 32 rows and units, and states of two-valued units.
+@torch.no_grad()
+def walked(
+    law: RestrictedBoltzmann,
+    data: Tensor,
+    k: int,
+    generator: torch.Generator | None = None,
+    hidden: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None, Contrast]:
+    """Chains after k updates, hidden states drawn for them, and how they differ from the data.
 
     Arguments:
-        units: Of the visible and of the hidden layer.
+        hidden: States ``(m, H)`` from which the chains go on; without them they start at the data, and no
+            hidden states are drawn in the end.
+    """
+    beside = words_of(law, data, law.visible_units)
+    words = beside if hidden is None else words_of(law, hidden, law.hidden_units)
+    if beside is None or words is None:
+        return _walked_by_layers(law, data, k, generator, hidden)
+    (n, D), m, H = data.shape, words.shape[1], law.weight.shape[1]
+    v, h = torch.empty(m, D), None if hidden is None else torch.empty(m, H)
+    fields = np.empty((n + m, H), np.float32)
+    both, drawn = both_layers(law, words, hidden is not None), NONE if h is None else h
+    arrays, tools = arrays_of(law, n + m), tools_for(max(n + m, D), generator)
+    states = v.view(-1).numpy(), drawn.view(-1).numpy()
+    joint = np.empty(beside.shape[0] * (n + m) + HIGH, np.uint32)
+    slope, rooms = _rooms(law, law.centred, n + m)
+    value = _walk(arrays, beside, both, joint, k, tools, fields, states, rooms)
+    return v, h, Contrast(torch.scalar_tensor(value), slope)
+
+
+def _walked_by_layers(
+    law: RestrictedBoltzmann, data: Tensor, k: int, generator: torch.Generator | None, hidden: Tensor | None
+) -> tuple[Tensor, Tensor | None, Contrast]:
+    law.visible_units.check(data)
+    if hidden is None:
+        field = law.hidden_field(data)
+        h = law.hidden_units.draw(field, generator)
+        v = alternate(law, h, 2 * k - 1, generator, hidden=True)
+        return v, None, difference(law, data, v, torch.cat([field, law.hidden_field(v)]), law.centred)
+    v = alternate(law, hidden, 2 * k - 1, generator, hidden=True)
+    fields = law.hidden_field(torch.cat([data, v]))
+    h = law.hidden_units.draw(fields[len(data) :], generator)
+    return v, h, difference(law, data, v, fields, law.centred)
+
+
+@torch.no_grad()
+def difference(
+    law: RestrictedBoltzmann, data: Tensor, chains: Tensor, fields: Tensor, about: Centred | None = None
+) -> Contrast:
+    r"""Moments of the chains minus those of the data, by one product.
+
+    Arguments:
         data, chains: Configurations, ``(n, D)`` and ``(m, D)``.
         fields: Fields of the hidden units in both, ``(n + m, H)``.
-        about: Offsets of both layers.
+        about: With its offsets :math:`\mu` and :math:`\lambda` the first moment is that of
+            :math:`(t_v - \mu)(\bar t_h - \lambda)^\top`, the slope in centred parameters.
     """
-    D, (both, H) = data.shape[1], fields.shape
-    parts = data, chains, fields, *about
-    plain = all(x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in parts)
-    if not (plain and all(layer.binary for layer in units) and min(both, D, H) >= LEAST):
-        return None
-    hidden, left, right, out = (torch.empty(s) for s in ((both, H), (2, D), (2, H), (D, H)))
-    words = np.zeros((-(-both // HIGH), D), np.uint32)
-    lows = tuple(np.float32(layer.values[0][0]) for layer in units)
-    rooms = (x.numpy() for x in (hidden, left, right, out))
-    value = _difference(*(x.detach().numpy() for x in parts), lows, words, *rooms, scratch(D))
-    if math.isnan(value):
-        return None
-    return torch.scalar_tensor(value, dtype=out.dtype), out, left[1], right[0]
+    rows, n = torch.cat([data, chains]), len(data)
+    words = words_of(law, rows, law.visible_units)
+    if words is not None:
+        joint = np.concatenate([words.reshape(-1), np.zeros(HIGH, np.uint32)])
+        slope, rooms = _rooms(law, about, len(rows))
+        lows, room = lows_of(law), scratch(rows.shape[1])
+        value = _differ(joint, n, fields.contiguous().numpy(), lows, room, rooms)
+        return Contrast(torch.scalar_tensor(value), slope)
+    mu, rest = _offsets(law, about)
+    t_v, t_h = law.visible_units.coupled(rows), law.hidden_units.coupled(law.hidden_units.mean(fields))
+    share = t_h.new_full((len(t_h),), 1 / len(chains))
+    share[:n] = -1 / n
+    t_h = t_h * share.unsqueeze(-1)
+    visible, hidden = share @ t_v, t_h.sum(0)
+    weight = product(t_v.mT, t_h).addr_(mu, hidden, alpha=-1).addr_(visible, rest, alpha=-1)
+    value = t_h.flatten().dot(fields.flatten()) + visible.dot(law.loc)
+    return Contrast(value, Moments(weight, visible, hidden))
+
+
+def _offsets(law: RestrictedBoltzmann, about: Centred | None) -> tuple[Tensor, Tensor]:
+    if about is None:
+        return torch.zeros_like(law.loc), torch.zeros_like(law.hidden_bias)
+    return about.visible, about.hidden
+
+
+def _rooms(
+    law: RestrictedBoltzmann, about: Centred | None, rows: int
+) -> tuple[Moments, tuple[np.ndarray, ...]]:
+    """Moments to be found, and arrays: theirs, those of offsets and biases, and room for bits and means."""
+    D, H = law.weight.shape
+    slope = Moments(torch.empty(D, H), torch.empty(D), torch.empty(H))
+    mu, rest = _offsets(law, about)
+    known = -mu, -rest, law.loc
+    words, means = np.empty((-(-rows // HIGH), D), np.uint32), np.empty((rows, H), np.float32)
+    return slope, (*(x.detach().contiguous().numpy() for x in (*slope, *known)), words, means)
 
 
 @jit
-def _difference(data, chains, fields, mu, rest, lows, words, hidden, left, right, out, scratch):
-    """Fills the arrays from ``hidden`` on; returns the sum of means times fields, or NaN for other rows."""
-    n, (low, other) = len(data), lows
-    if pack_columns(data, words, 0) != low or pack_columns(chains, words, n) != low:
-        return np.float32(np.nan)
-    for k in range(mu.size):
-        left[0, k], left[1, k] = -mu[k], np.float32(0)
-    for j in range(rest.size):
-        right[0, j], right[1, j] = np.float32(0), -rest[j]
-    down, up = np.float32(-1 / n), np.float32(1 / len(chains))
-    _add_rows(data, down, left[1])
-    _add_rows(chains, up, left[1])
-    value = _add_means(fields[:n], down, other, hidden[:n], right[0])
-    value += _add_means(fields[n:], up, other, hidden[n:], right[0])
-    shape = (len(fields), rest.size, 1)
-    multiply(words, hidden.reshape(-1), shape, (left, right), low, np.float32(1), scratch, out)
+def _walk(arrays, beside, both, joint, k, tools, fields, states, rooms):
+    """The updates, and then the data beside the chains; returns the value of the contrast."""
+    mix(tools[0])
+    (v, h), seen, none = states, fields.reshape(-1), states[0][:0]
+    n, m, across = beside.shape[1], both[0].shape[1], len(beside)
+    first = n * fields.shape[1]
+    rows = joint[: across * (n + m)].reshape((across, n + m))
+    for w in range(across):
+        for i in range(n):
+            rows[w, i] = beside[w, i]  # from here on there may be chains
+    if h.size == 0:
+        update(arrays, beside, 0, tools, both[1], seen[:first], none)
+    alternated(arrays, both, 1, 2 * k - 1, tools, v)
+    for w in range(across):
+        for i in range(m):
+            rows[w, n + i] = both[0][w, i]
+    if h.size == 0:
+        update(arrays, both[0], 0, tools, joint[:0].reshape((0, 0)), seen[first:], none)
+    else:
+        update(arrays, rows, 0, tools, both[1], seen, h)
+    return _contrast(joint, n, fields, arrays[-1], tools[-1], rooms)
+
+
+@jit
+def _differ(joint, n, fields, lows, scratch, rooms):
+    return _contrast(joint, n, fields, lows, scratch, rooms)
+
+
+@inner
+def _contrast(joint, n, fields, lows, scratch, rooms):
+    """Fills the moments; ``joint`` holds words of the visible units of all rows, data first."""
+    weight, visible, hidden, mu, rest, loc, words, means = rooms
+    (low, other), (rows, H), value = lows, fields.shape, np.float32(0)
+    _turn(joint, n, rows, words, visible)
+    for k in range(visible.size):
+        visible[k] *= np.float32(1) - low
+        value += visible[k] * loc[k]
+    hidden[:] = 0
+    value += _add_means(fields[:n], np.float32(-1 / n), other, means[:n], hidden)
+    value += _add_means(fields[n:], np.float32(1 / (rows - n)), other, means[n:], hidden)
+    start = mu, hidden, visible, rest
+    multiply(words, means.reshape(-1), (rows, H, 1), start, low, np.float32(1), scratch, weight)
     return value
 
 
-@inner_reordered
-def _add_rows(rows, weight, sums):
-    for i in range(len(rows)):
-        row = rows[i]
-        for k in range(row.size):
-            sums[k] += weight * row[k]
+@inner
+def _turn(joint, n, rows, words, visible):
+    """Words of 32 rows for each unit, and how much oftener it is up in the later rows than in the first n."""
+    for k in range(visible.size):
+        at, bit, early, late = k // HIGH * rows, uint32(k % HIGH), 0, 0
+        for w in range(len(words)):
+            before = min(max(n - w * HIGH, 0), HIGH)
+            data = (uint64(1) << uint64(before)) - uint64(1)
+            known = (uint64(1) << uint64(min(rows - w * HIGH, HIGH))) - uint64(1)
+            word = _column(joint, at + w * HIGH, bit) & known
+            early += _ones(uint32(word & data))
+            late += _ones(uint32(word & ~data))
+            words[w, k] = word
+        visible[k] = np.float32(late) / np.float32(rows - n) - np.float32(early) / np.float32(n)
+
+
+@intrinsic
+def _column(typing, words, index, bit):  # noqa: ARG001
+    """32 bits: this one of each of the words from ``index``."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        words, index, bit = arguments
+        steps = builder.bitcast(builder.sub(WORD(HIGH - 1), bit), FLOAT)
+        integers, found = ir.VectorType(WORD, LANES), WORD(0)
+        steps = builder.bitcast(eight(builder, steps), integers)
+        for part in range(0, HIGH, LANES):
+            row = builder.load(place(builder, words, index, part), align=4)
+            row = builder.shl(builder.bitcast(row, integers), steps)
+            up = builder.icmp_signed("<", row, ir.Constant(integers, [0] * LANES))
+            up = builder.zext(builder.bitcast(up, ir.IntType(LANES)), WORD)
+            found = builder.or_(found, builder.shl(up, WORD(part)))
+        return found
+
+    return types.uint32(words, index, bit), generate
+
+
+@intrinsic
+def _ones(typing, word):  # noqa: ARG001
+    """How many bits are 1."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        return builder.ctpop(arguments[0])
+
+    return types.uint32(word), generate
 
 
 @inner_reordered

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ..distributions import RestrictedBoltzmann
-from ..distributions.alternating import alternate, away_from, onwards
+from ..distributions.alternating import alternate
+from ..distributions.passes import difference, walked
 from ..nn import private_seed
-from .moments import Machine, along, contrast, difference, learns_units, rows_of
+from .moments import Machine, along, contrast, learns_units, rows_of
 
 
 class ContrastiveDivergence:
@@ -37,8 +38,8 @@ class ContrastiveDivergence:
     def __call__(self, data: Tensor) -> Tensor:
         law = self.model.distribution()
         data = rows_of(law, data, check=False)
-        v, fields = away_from(law, data, self.k, self.generator)
-        return contrast(law, data, v, fields)
+        v, _, found = walked(law, data, self.k, self.generator)
+        return contrast(law, data, v, found)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.get_state()}
@@ -86,8 +87,8 @@ class PersistentCD:
     def __call__(self, data: Tensor) -> Tensor:
         law = self.model.distribution()
         data = rows_of(law, data, check=False)
-        self.chains, self.hidden, fields = onwards(law, self.hidden, data, self.k, self.generator)
-        return contrast(law, data, self.chains, fields)
+        self.chains, self.hidden, found = walked(law, data, self.k, self.generator, self.hidden)
+        return contrast(law, data, self.chains, found)
 
     def state_dict(self) -> dict[str, Any]:
         return {"chains": self.chains, "hidden": self.hidden, "generator": self.generator.get_state()}
@@ -153,7 +154,7 @@ class FastPCD(PersistentCD):
             self.chains = alternate(pushed, self.hidden, 2 * self.k - 1, self.generator, hidden=True)
             self.hidden = pushed.draw_hidden(self.chains, self.generator)
             fields = law.hidden_field(torch.cat([data, self.chains]))
-            _, slope = difference(law, data, self.chains, fields)
+            slope = difference(law, data, self.chains, fields).slope
             for fast, part in zip(self.overlay, slope, strict=True):
                 fast.mul_(self.decay).sub_(part, alpha=self.rate)
         if learns_units(law):

@@ -14,15 +14,15 @@ They multiply the plain parameters, so the chain rule finds the gradient of thos
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..distributions import RestrictedBoltzmann, passes
+from ..distributions import RestrictedBoltzmann
 from ..distributions.lookup import product
-from ..distributions.rbm import Centred
+from ..distributions.passes import Contrast, Moments, difference
 from ..nn import diverged
 
 
@@ -34,14 +34,6 @@ class Machine(Protocol):
     def distribution(self) -> RestrictedBoltzmann:
         """The law in plain parameters, which depend on those of the model through autograd."""
         ...
-
-
-class Moments(NamedTuple):
-    r"""Means of :math:`t_v \bar t_h^\top` ``(D, H)``, :math:`t_v` ``(D,)`` and :math:`\bar t_h` ``(H,)``."""
-
-    weight: Tensor
-    visible: Tensor
-    hidden: Tensor
 
 
 @torch.no_grad()
@@ -57,14 +49,14 @@ def moments(law: RestrictedBoltzmann, v: Tensor, field: Tensor | None = None) ->
     return Moments(product(t_v.mT, t_h / len(v)), t_v.mean(0), t_h.mean(0))
 
 
-def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, fields: Tensor | None = None) -> Tensor:
+def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, found: Contrast | None = None) -> Tensor:
     """A scalar with the gradient of ``F(data).mean() - F(chains).mean()``, F the free energy.
 
     Where the units have parameters of their own to learn (widths), it is that difference itself.
 
     Arguments:
         data, chains: Configurations ``(n, D)``, as many or not.
-        fields: Fields of the hidden units, first for the data and then for the chains, where known already.
+        found: How they differ in centred parameters, where known already.
 
     Example:
         >>> from physgen.models.rbm import RBM
@@ -77,38 +69,10 @@ def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, fields: Ten
     check_bounded(law, data, chains)
     if learns_units(law):
         return law.free_energy(data).mean() - law.free_energy(chains).mean()
-    with torch.no_grad():
-        fields = law.hidden_field(torch.cat([data, chains])) if fields is None else fields
-        value, slope = difference(law, data, chains, fields, law.centred)
-        value += slope.visible.dot(law.loc)
-    return _Along.apply(slope, value, *(_plain(law) if law.centred is None else law.centred[:3]))
-
-
-@torch.no_grad()
-def difference(
-    law: RestrictedBoltzmann, data: Tensor, chains: Tensor, fields: Tensor, about: Centred | None = None
-) -> tuple[Tensor, Moments]:
-    r"""Moments of the chains minus those of the data, by one product.
-
-    Arguments:
-        about: With its offsets :math:`\mu` and :math:`\lambda` the first moment is that of
-            :math:`(t_v - \mu)(\bar t_h - \lambda)^\top`, the slope in centred parameters.
-
-    Returns:
-        The difference of the means of :math:`\bar t_h` times its field, and that of the moments.
-    """
-    mu, rest = (torch.zeros_like(x) for x in _plain(law)[1:]) if about is None else about[3:]
-    units = law.visible_units, law.hidden_units
-    found = passes.difference(units, data, chains, fields, (mu, rest))
-    if found is not None:
-        return found[0], Moments(*found[1:])
-    t_v, t_h = units[0].coupled(torch.cat([data, chains])), units[1].coupled(units[1].mean(fields))
-    share = t_h.new_full((len(t_h),), 1 / len(chains))
-    share[: len(data)] = -1 / len(data)
-    t_h = t_h * share.unsqueeze(-1)
-    visible, hidden = share @ t_v, t_h.sum(0)
-    weight = product(t_v.mT, t_h).addr_(mu, hidden, alpha=-1).addr_(visible, rest, alpha=-1)
-    return t_h.flatten().dot(fields.flatten()), Moments(weight, visible, hidden)
+    if found is None:
+        with torch.no_grad():
+            found = difference(law, data, chains, law.hidden_field(torch.cat([data, chains])), law.centred)
+    return _Along.apply(found.slope, found.value, *(law.centred[:3] if law.centred else _plain(law)))
 
 
 def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor:

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from physgen.distributions import RestrictedBoltzmann, alternating, units
-from physgen.distributions.alternating import alternate, away_from, onwards
-from physgen.energy import moments
+from physgen.distributions import RestrictedBoltzmann, passes, units
+from physgen.distributions.alternating import alternate, words_of
+from physgen.distributions.passes import difference, walked
 from physgen.energy.moments import contrast
 from physgen.models.rbm import RBM
 from tests.checks import goodness_of_counts
@@ -67,38 +67,48 @@ def test_updates_follow_the_enumerated_law(kinds, hidden, monkeypatch):
 
 
 @pytest.mark.parametrize("kinds", KINDS, ids="-".join)
-def test_chains_of_the_losses_come_with_their_fields(kinds, monkeypatch):
-    """Fields as by the matrix product; the chains are those of plain updates with the same seed.
+def test_chains_of_the_losses_come_with_their_contrast(kinds, monkeypatch):
+    """The chains are those of plain updates with the same seed, their contrast that of the matrix product.
 
-    The states that go on are drawn in these fields, beside the data: their law given the start, in which half
-    of the chains start up and half down. False alarm 1e-5 per chi-squared at a fixed seed.
+    The states that go on are drawn in fields beside those of the data: their law given the start, in which
+    half of the chains start up and half down. False alarm 1e-5 per chi-squared at a fixed seed.
     """
     small, big = copies(kinds)
     seeded = torch.Generator().manual_seed
     data, h = (x.draw(torch.zeros(70, COPIES * UNITS)) for x in (big.visible_units, big.hidden_units))
     with monkeypatch.context() as only_the_kernel:
         only_the_kernel.delattr(RestrictedBoltzmann, "hidden_field")
-        v, fields = away_from(big, data, 2, seeded(3))
-        w, g, others = onwards(big, h[:50], data, 2, seeded(3))
+        v, none, here = walked(big, data, 2, seeded(3))
+        w, g, there = walked(big, data, 2, seeded(3), h[:50])
         start = torch.ones(3000, COPIES * UNITS)
         start[::2] = big.hidden_units.values[0][0]
-        _, drawn, _ = onwards(big, start, data, 1, seeded(4))
+        _, drawn, _ = walked(big, data, 1, seeded(4), start)
+    assert none is None
     assert torch.equal(v, alternate(big, data, 4, seeded(3)))
     assert torch.equal(w, alternate(big, h[:50], 3, seeded(3), hidden=True))
     assert big.hidden_units.valid(g).all()
-    for rows, found in ((torch.cat([data, v]), fields), (torch.cat([data, w]), others)):
-        assert torch.allclose(found, rows @ big.weight + big.hidden_bias, atol=1e-5)
+    exact = RestrictedBoltzmann(big.visible_units, big.hidden_units, *(x.double() for x in plain(big)))
+    for chains, found in ((v, here), (w, there)):
+        rows = torch.cat([data, chains]).double()
+        expected = difference(exact, data.double(), chains.double(), exact.hidden_field(rows))
+        torch.testing.assert_close(found.value.double(), expected.value, rtol=1e-5, atol=1e-4)
+        for one, other in zip(found.slope, expected.slope, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
     assert goodness_of_counts(counts(drawn), enumerated(small, True, 2)) > FALSE_ALARM
     assert goodness_of_counts(counts(drawn), enumerated(small.at(1.2), True, 2)) < FALSE_ALARM
+
+
+def plain(law):
+    return law.weight, law.loc, law.hidden_bias
 
 
 def test_other_machines_are_updated_layer_by_layer():
     """Few chains, float64, other values than the units have; no updates leave the chains as they are."""
     _, big = copies(("bernoulli", "bernoulli"))
     v = big.visible_units.draw(torch.zeros(40, COPIES * UNITS))
-    assert alternating._words(big, v, big.visible_units) is not None
+    assert words_of(big, v, big.visible_units) is not None
     for start in (v[:20], v.double(), v / 2, 2 * v - 1):
-        assert alternating._words(big, start, big.visible_units) is None
+        assert words_of(big, start, big.visible_units) is None
     assert torch.equal(big.gibbs(v, 0), v)
     assert big.gibbs(v[:20], 1).shape == (20, COPIES * UNITS)
 
@@ -117,10 +127,10 @@ def test_slopes_in_bits_are_those_of_the_free_energy(kinds, monkeypatch):
     law = rbm.distribution()
     fields = law.hidden_field(torch.cat([data, chains]))
     with monkeypatch.context() as only_the_kernel:
-        only_the_kernel.delattr(moments, "product")
-        contrast(law, data, chains, fields).backward()
+        only_the_kernel.delattr(passes, "product")
+        contrast(law, data, chains, difference(law, data, chains, fields, law.centred)).backward()
         with pytest.raises(NameError):
-            contrast(law, data, chains / 2, fields)
+            difference(law, data, chains / 2, fields, law.centred)
     found = [p.grad.double() for p in rbm.parameters()]
     rbm.zero_grad()
     energies = rbm.double().free_energy(torch.cat([data, chains]).double())

@@ -108,8 +108,10 @@ def test_products_by_tables_agree_with_float64(binary, shape):
     """Every remainder of the 4, 8 and 32 that tables, words and columns are cut into; every memory order."""
     n, K, M = shape
     torch.manual_seed(0)
-    rows, matrix, more = binary(torch.randn(n, K)), torch.randn(K, M), (torch.randn(2, n), torch.randn(2, M))
-    exact = rows.double() @ matrix.double() + more[0].mT.double() @ more[1].double()
+    rows, matrix = binary(torch.randn(n, K)), torch.randn(K, M)
+    more = torch.randn(n), torch.randn(M), torch.randn(n), torch.randn(M)
+    exact = rows.double() @ matrix.double()
+    exact += torch.outer(*more[:2]).double() + torch.outer(*more[2:]).double()
     for left in (rows, rows.mT.contiguous().mT):
         for right in (matrix, matrix.mT.contiguous().mT):
             found = _by_tables(left, right, *more)

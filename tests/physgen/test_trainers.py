@@ -8,6 +8,7 @@ import torch
 from torch.autograd import grad
 
 from ising.exact import states
+from physgen.distributions.passes import difference
 from physgen.energy import (
     ChainHealth,
     ContrastiveDivergence,
@@ -400,8 +401,8 @@ def test_the_value_of_a_contrast_is_its_slope_along_the_parameters():
     chains = data.flip(0)[:5]
     rows = torch.cat([data, chains])
     for d, parameters in ((law, law.centred[:3]), (alike, (alike.weight, alike.loc, alike.hidden_bias))):
-        for fields in (None, d.hidden_field(rows)):
-            value = contrast(d, data, chains, fields)
+        for found in (None, difference(d, data, chains, d.hidden_field(rows), d.centred)):
+            value = contrast(d, data, chains, found)
             slopes = torch.autograd.grad(value, parameters, retain_graph=True)
             total = sum((p * slope).sum() for p, slope in zip(parameters, slopes, strict=True))
             torch.testing.assert_close(value, total)
