@@ -43,7 +43,7 @@ def alternate(
     if words is not None:
         out = torch.empty(len(flat), law.weight.shape[(hidden + n) % 2])
         both, tools = both_layers(law, words, hidden), tools_for(len(flat), generator)
-        _alternate(arrays_of(law, len(flat)), both, int(hidden), n, tools, out.view(-1).numpy())
+        _alternate(arrays_of(law), both, int(hidden), n, tools, out.view(-1).numpy())
         return out.reshape(*start.shape[:-1], -1)
     for _ in range(n):
         field = law.visible_field(start) if hidden else law.hidden_field(start)
@@ -55,7 +55,7 @@ def alternate(
 def words_of(law: Machine, start: Tensor, units: Units) -> np.ndarray | None:
     """The states in bits, or nothing where the kernel does not apply."""
     numbers = start, law.weight, law.loc, law.hidden_bias
-    plain = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in numbers)
+    plain = all(x.is_cpu and x.dtype == torch.float32 for x in numbers)
     one = law.weight.dim() == 2 and law.loc.dim() == law.hidden_bias.dim() == 1
     binary = law.visible_units.binary and law.hidden_units.binary
     if not (plain and one and binary and min(*law.weight.shape, len(start)) >= LEAST):
@@ -70,12 +70,11 @@ def both_layers(law: Machine, words: np.ndarray, hidden: bool) -> tuple[np.ndarr
     return (other, words) if hidden else (words, other)
 
 
-def arrays_of(law: Machine, rows: int) -> tuple:
+def arrays_of(law: Machine) -> tuple:
     """Weights, how they lie for a product from either layer, biases of both, lower values of both."""
     flat, (D, *steps) = laid_out(law.weight.detach())
-    ones, none = np.ones(rows, np.float32), NONE.numpy()
-    biases = (x.detach().contiguous().numpy() for x in (law.loc, law.hidden_bias))
-    starts = tuple((ones, bias, none, none) for bias in biases)
+    none, biases = NONE.numpy(), (x.detach().contiguous().numpy() for x in (law.loc, law.hidden_bias))
+    starts = tuple((none, bias, none, none) for bias in biases)
     return flat, ((D, *steps), (law.weight.shape[1], *steps[::-1])), starts, lows_of(law)
 
 

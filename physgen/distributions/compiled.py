@@ -33,6 +33,11 @@ def inner(function: Callable, **more: object) -> Callable:
     return register_jitable(**SETTINGS, **more)(function)
 
 
+def inner_contracted(function: Callable) -> Callable:
+    """:func:`inner` that may round a product and a sum once, as one instruction does both."""
+    return inner(function, fastmath={"contract"})
+
+
 def jit_reordered(function: Callable) -> Callable:
     """:func:`jit` that may add and multiply in another order, so that sums and products are vectorised."""
     return jit(function, **REORDERED)
@@ -85,7 +90,7 @@ def as_float(typing, bits):  # noqa: ARG001
     return types.float32(types.int32), generate
 
 
-@inner
+@inner_contracted
 def exponential(z):
     """Of a float32 between -80 and 80, further ones cut off there; relative error below 2e-7."""
     z = min(max(z, float32(-80)), float32(80))
@@ -147,7 +152,8 @@ def adder(outputs: int, vectors: int, fresh: bool = False):
     return add
 
 
-def _tanh(x):
+@inner_contracted
+def tanh(x):
     """A ratio of polynomials of Eigen (its ``ptanh_float``); absolute error below 5e-7."""
     for k in range(x.size):
         z = min(max(x[k], float32(-7.9)), float32(7.9))
@@ -162,6 +168,3 @@ def _tanh(x):
         below = below * y + float32(2.26843463243900e-03)
         below = below * y + float32(4.89352518554385e-03)
         x[k] = z * above / below
-
-
-tanh = inner(_tanh, fastmath={"contract"})

@@ -19,7 +19,7 @@ import torch
 from numba import float32, int32, uint32, uint64
 from torch import Tensor
 
-from .compiled import exponential, inner, jit
+from .compiled import exponential, inner, inner_contracted, jit
 
 LANES = 16
 _BLOCK = 2048  # fields at a time, so that their random bits stay in the first cache
@@ -112,7 +112,7 @@ def fill(state, words):
             s3[lane] = (d << uint64(45)) | (d >> uint64(19))
 
 
-@inner
+@inner_contracted
 def decide(bits, field, out, slope, low):
     """``1`` where u (1 + exp(-slope field)) < 1, u from the upper 24 of 32 bits; else ``low``."""
     for i in range(field.size):

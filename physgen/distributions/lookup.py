@@ -42,7 +42,7 @@ def product(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if _eligible(rows, matrix, bias):
         flat = rows if rows.dim() == 2 else rows.reshape(-1, rows.shape[-1])
-        found = _by_tables(flat, matrix, *(() if bias is None else (torch.ones(len(flat)), bias)))
+        found = _by_tables(flat, matrix, *(() if bias is None else (NONE, bias)))
         if found is not None:
             return found.reshape(*rows.shape[:-1], -1)
     return rows @ matrix if bias is None else rows @ matrix + bias
@@ -68,7 +68,10 @@ def _eligible(rows: Tensor, matrix: Tensor, *more: Tensor | None) -> bool:
 
 
 def _by_tables(rows: Tensor, matrix: Tensor, *terms: Tensor) -> Tensor | None:
-    """``rows @ matrix`` plus outer products of pairs of vectors, or nothing where rows are not binary."""
+    """``rows @ matrix`` plus outer products of pairs of vectors, or nothing where rows are not binary.
+
+    The first of a pair may be empty: it stands for ones.
+    """
     words, low = packed(rows)
     if low > 0:
         return None
@@ -85,11 +88,10 @@ def packed(rows: Tensor) -> tuple[np.ndarray, int]:
     With them the other number, 0 or -1; or 1, and then the bits mean nothing, where there are more than two.
     """
     n, K = rows.shape
-    words = np.zeros((-(-K // HIGH), n), np.uint32)
-    if rows.mT.is_contiguous() and not rows.is_contiguous():
-        return words, _pack_columns(rows.detach().mT.numpy(), words)
-    rows = rows.detach().contiguous()
-    return words, _pack(rows.numpy(), words)
+    words = np.empty((-(-K // HIGH), n), np.uint32)
+    if rows.is_contiguous() or not rows.mT.is_contiguous():
+        return words, _pack(rows.detach().contiguous().numpy(), words)
+    return words, _pack_columns(rows.detach().mT.numpy(), words)
 
 
 def laid_out(matrix: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -280,8 +282,9 @@ def _pack(rows, words):
 
 @jit_reordered
 def _pack_columns(columns, words):
-    """The same of rows that are the columns of ``(K, n)``, into words of zeros."""
+    """The same of rows that are the columns of ``(K, n)``."""
     one, from_zero, from_minus = float32(1), float32(0), float32(0)  # the latter are 0 where no value is off
+    words[:] = 0
     for k in range(columns.shape[0]):
         row, word, bit = columns[k], words[k // 32], uint32(1) << uint32(k % 32)
         for i in range(row.size):
@@ -321,15 +324,16 @@ def add_up(words, matrix, shape, column, M, start, low, high, scratch):
     """Some of M columns of the product, ``(n, WIDE)``, at the end of the scratch.
 
     They start from two outer products, of the first and the second, and of the third and the fourth of
-    ``start``; from less where these are empty.
+    ``start``; the first and the third may be empty for ones, the second and the fourth for zeros.
     """
     tile, table = scratch[: HIGH * WIDE], scratch[HIGH * WIDE : 5 * HIGH * WIDE]
     rows, sums = scratch[5 * HIGH * WIDE : TABLES], scratch[TABLES:]
-    wide, (one, first, other, second), none = min(WIDE, M - column), start, np.float32(0)
+    wide, (one, first, other, second), unit = min(WIDE, M - column), start, np.float32(1)
     rows[:] = 0
-    for j in range(wide):
-        rows[j] = first[column + j] if first.size else none
-        rows[WIDE + j] = second[column + j] if second.size else none
+    for j in range(min(wide, first.size)):
+        rows[j] = first[column + j]
+    for j in range(min(wide, second.size)):
+        rows[WIDE + j] = second[column + j]
     for row in range(0, shape[0], HIGH):
         deep = min(HIGH, shape[0] - row)
         half = 2 * deep <= HIGH
@@ -339,7 +343,7 @@ def add_up(words, matrix, shape, column, M, start, low, high, scratch):
         word = words[row // HIGH]
         for i in range(word.size):
             if row == 0:
-                factors = one[i] if one.size else none, other[i] if other.size else none
+                factors = one[i] if one.size else unit, other[i] if other.size else unit
                 _begin(sums, i * WIDE, table, word[i], rows, *factors)
             elif half:
                 _add_half(sums, i * WIDE, table, word[i])

@@ -61,7 +61,6 @@ def shifted(W: Tensor, b: Tensor, c: Tensor, left: Tensor, right: Tensor) -> tup
     return out
 
 
-@torch.no_grad()
 def walked(
     law: RestrictedBoltzmann,
     data: Tensor,
@@ -83,14 +82,15 @@ def walked(
     v, h = torch.empty(m, D), None if hidden is None else torch.empty(m, H)
     fields = np.empty((n + m, H), np.float32)
     both, drawn = both_layers(law, words, hidden is not None), NONE if h is None else h
-    arrays, tools = arrays_of(law, n + m), tools_for(max(n + m, D), generator)
+    arrays, tools = arrays_of(law), tools_for(max(n + m, D), generator)
     states = v.view(-1).numpy(), drawn.view(-1).numpy()
     joint = np.empty(beside.shape[0] * (n + m) + HIGH, np.uint32)
-    slope, rooms = _rooms(law, law.centred, n + m)
-    value = _walk(arrays, beside, both, joint, k, tools, fields, states, rooms)
-    return v, h, Contrast(torch.scalar_tensor(value), slope)
+    found, rooms = _rooms(law, law.centred, n + m)
+    _walk(arrays, beside, both, joint, k, tools, fields, states, rooms)
+    return v, h, found
 
 
+@torch.no_grad()
 def _walked_by_layers(
     law: RestrictedBoltzmann, data: Tensor, k: int, generator: torch.Generator | None, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Contrast]:
@@ -122,10 +122,9 @@ def difference(
     words = words_of(law, rows, law.visible_units)
     if words is not None:
         joint = np.concatenate([words.reshape(-1), np.zeros(HIGH, np.uint32)])
-        slope, rooms = _rooms(law, about, len(rows))
-        lows, room = lows_of(law), scratch(rows.shape[1])
-        value = _differ(joint, n, fields.contiguous().numpy(), lows, room, rooms)
-        return Contrast(torch.scalar_tensor(value), slope)
+        found, rooms = _rooms(law, about, len(rows))
+        _differ(joint, n, fields.contiguous().numpy(), lows_of(law), scratch(rows.shape[1]), rooms)
+        return found
     mu, rest = _offsets(law, about)
     t_v, t_h = law.visible_units.coupled(rows), law.hidden_units.coupled(law.hidden_units.mean(fields))
     share = t_h.new_full((len(t_h),), 1 / len(chains))
@@ -145,19 +144,19 @@ def _offsets(law: RestrictedBoltzmann, about: Centred | None) -> tuple[Tensor, T
 
 def _rooms(
     law: RestrictedBoltzmann, about: Centred | None, rows: int
-) -> tuple[Moments, tuple[np.ndarray, ...]]:
-    """Moments to be found, and arrays: theirs, those of offsets and biases, and room for bits and means."""
+) -> tuple[Contrast, tuple[np.ndarray, ...]]:
+    """What is to be found, and arrays: its own, those of offsets and biases, and room for bits and means."""
     D, H = law.weight.shape
-    slope = Moments(torch.empty(D, H), torch.empty(D), torch.empty(H))
-    mu, rest = _offsets(law, about)
-    known = -mu, -rest, law.loc
+    found = Contrast(torch.empty(()), Moments(torch.empty(D, H), torch.empty(D), torch.empty(H)))
+    parts = found.value, *found.slope, *(x.detach().contiguous() for x in (*_offsets(law, about), law.loc))
     words, means = np.empty((-(-rows // HIGH), D), np.uint32), np.empty((rows, H), np.float32)
-    return slope, (*(x.detach().contiguous().numpy() for x in (*slope, *known)), words, means)
+    minus = np.empty(D, np.float32), np.empty(H, np.float32)
+    return found, (*(x.numpy() for x in parts), words, means, *minus)
 
 
 @jit
 def _walk(arrays, beside, both, joint, k, tools, fields, states, rooms):
-    """The updates, and then the data beside the chains; returns the value of the contrast."""
+    """The updates, and then the contrast of the data and the chains, side by side."""
     mix(tools[0])
     (v, h), seen, none = states, fields.reshape(-1), states[0][:0]
     n, m, across = beside.shape[1], both[0].shape[1], len(beside)
@@ -176,29 +175,32 @@ def _walk(arrays, beside, both, joint, k, tools, fields, states, rooms):
         update(arrays, both[0], 0, tools, joint[:0].reshape((0, 0)), seen[first:], none)
     else:
         update(arrays, rows, 0, tools, both[1], seen, h)
-    return _contrast(joint, n, fields, arrays[-1], tools[-1], rooms)
+    _contrast(joint, n, fields, arrays[-1], tools[-1], rooms)
 
 
 @jit
 def _differ(joint, n, fields, lows, scratch, rooms):
-    return _contrast(joint, n, fields, lows, scratch, rooms)
+    _contrast(joint, n, fields, lows, scratch, rooms)
 
 
 @inner
 def _contrast(joint, n, fields, lows, scratch, rooms):
-    """Fills the moments; ``joint`` holds words of the visible units of all rows, data first."""
-    weight, visible, hidden, mu, rest, loc, words, means = rooms
-    (low, other), (rows, H), value = lows, fields.shape, np.float32(0)
+    """Fills value and moments; ``joint`` holds words of the visible units of all rows, data first."""
+    value, weight, visible, hidden, mu, rest, loc, words, means, minus, less = rooms
+    (low, other), (rows, H), total = lows, fields.shape, np.float32(0)
     _turn(joint, n, rows, words, visible)
     for k in range(visible.size):
         visible[k] *= np.float32(1) - low
-        value += visible[k] * loc[k]
+        minus[k] = -visible[k]
+        total += visible[k] * loc[k]
     hidden[:] = 0
-    value += _add_means(fields[:n], np.float32(-1 / n), other, means[:n], hidden)
-    value += _add_means(fields[n:], np.float32(1 / (rows - n)), other, means[n:], hidden)
-    start = mu, hidden, visible, rest
+    total += _add_means(fields[:n], np.float32(-1 / n), other, means[:n], hidden)
+    total += _add_means(fields[n:], np.float32(1 / (rows - n)), other, means[n:], hidden)
+    for j in range(H):
+        less[j] = -hidden[j]
+    start = mu, less, minus, rest
     multiply(words, means.reshape(-1), (rows, H, 1), start, low, np.float32(1), scratch, weight)
-    return value
+    value[()] = total
 
 
 @inner

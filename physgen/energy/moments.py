@@ -72,7 +72,7 @@ def contrast(law: RestrictedBoltzmann, data: Tensor, chains: Tensor, found: Cont
     if found is None:
         with torch.no_grad():
             found = difference(law, data, chains, law.hidden_field(torch.cat([data, chains])), law.centred)
-    return _Along.apply(found.slope, found.value, *(law.centred[:3] if law.centred else _plain(law)))
+    return _Along.apply(found, *(law.centred[:3] if law.centred else _plain(law)))
 
 
 def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor:
@@ -80,17 +80,12 @@ def surrogate(law: RestrictedBoltzmann, data: Moments, model: Moments) -> Tensor
     return along(law, Moments(*(m - d for m, d in zip(model, data, strict=True))))
 
 
-def along(law: RestrictedBoltzmann, slope: Moments, value: Tensor | None = None) -> Tensor:
-    """A scalar with this slope in the plain parameters, for one backward pass, which uses the slope up.
-
-    Arguments:
-        value: Of the scalar product of parameters and slope, where it is known already.
-    """
+def along(law: RestrictedBoltzmann, slope: Moments) -> Tensor:
+    """A scalar with this slope in the plain parameters, for one backward pass, which uses the slope up."""
     plain = _plain(law)
-    if value is None:
-        pairs = zip(plain, slope, strict=True)
-        value = sum(torch.dot(p.detach().reshape(-1), s.reshape(-1)) for p, s in pairs)
-    return _Along.apply(slope, value, *plain)
+    pairs = zip(plain, slope, strict=True)
+    value = sum(torch.dot(p.detach().reshape(-1), s.reshape(-1)) for p, s in pairs)
+    return _Along.apply(Contrast(value, slope), *plain)
 
 
 def _plain(law: RestrictedBoltzmann) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,9 +96,9 @@ class _Along(torch.autograd.Function):
     """A scalar product whose gradient is handed on without a copy."""
 
     @staticmethod
-    def forward(ctx: Any, slope: Moments, value: Tensor, *plain: Tensor) -> Tensor:  # noqa: ARG004
-        ctx.slope = slope
-        return value.clone()
+    def forward(ctx: Any, found: Contrast, *plain: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.slope = found.slope
+        return found.value
 
     @staticmethod
     @once_differentiable
@@ -111,7 +106,7 @@ class _Along(torch.autograd.Function):
         slope, ctx.slope = ctx.slope, None
         if slope is None:
             raise RuntimeError("the gradient of this loss was taken already; call the loss again")
-        return None, None, *(slope if factor == 1 else (factor * s for s in slope))
+        return None, *(slope if factor == 1 else (factor * s for s in slope))
 
 
 def learns_units(law: RestrictedBoltzmann) -> bool:
