@@ -24,6 +24,8 @@ _CHAINS = 64  # at a time, so that their random bits stay in the first cache
 class Machine(bits.Machine, Protocol):
     """What is updated; :class:`physgen.distributions.RestrictedBoltzmann` is one."""
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]: ...
     def visible_field(self, h: Tensor) -> Tensor: ...
     def hidden_field(self, v: Tensor) -> Tensor: ...
 
@@ -41,7 +43,7 @@ def alternate(
     first, flat = (law.hidden_units if hidden else law.visible_units), start.reshape(-1, start.shape[-1])
     words = words_of(law, flat, first) if n else None
     if words is not None:
-        out = torch.empty(len(flat), law.weight.shape[(hidden + n) % 2])
+        out = torch.empty(len(flat), law.parts.weight.shape[(hidden + n) % 2])
         both, tools = both_layers(law, words, hidden), tools_for(len(flat), generator)
         _alternate(arrays_of(law), both, int(hidden), n, tools, out.view(-1).numpy())
         return out.reshape(*start.shape[:-1], -1)
@@ -54,11 +56,11 @@ def alternate(
 
 def words_of(law: Machine, start: Tensor, units: Units) -> np.ndarray | None:
     """The states in bits, or nothing where the kernel does not apply."""
-    numbers = start, law.weight, law.loc, law.hidden_bias
-    plain = all(x.is_cpu and x.dtype == torch.float32 for x in numbers)
-    one = law.weight.dim() == 2 and law.loc.dim() == law.hidden_bias.dim() == 1
+    W, b, c, *_ = law.parts
+    plain = all(x.is_cpu and x.dtype == torch.float32 for x in (start, W, b, c))
     binary = law.visible_units.binary and law.hidden_units.binary
-    if not (plain and one and binary and min(*law.weight.shape, len(start)) >= LEAST):
+    one = W.dim() == 2 and b.dim() == c.dim() == 1
+    if not (plain and one and binary and min(*W.shape, len(start)) >= LEAST):
         return None
     words, low = packed(start)
     return words if low == units.values[0][0] else None
@@ -66,16 +68,17 @@ def words_of(law: Machine, start: Tensor, units: Units) -> np.ndarray | None:
 
 def both_layers(law: Machine, words: np.ndarray, hidden: bool) -> tuple[np.ndarray, np.ndarray]:
     """Bits of visible and hidden units, one of them yet to be drawn."""
-    other = np.empty((-(-law.weight.shape[not hidden] // WIDE), words.shape[1]), np.uint32)
+    other = np.empty((-(-law.parts.weight.shape[not hidden] // WIDE), words.shape[1]), np.uint32)
     return (other, words) if hidden else (words, other)
 
 
 def arrays_of(law: Machine) -> tuple:
-    """Weights, how they lie for a product from either layer, biases of both, lower values of both."""
-    flat, (D, *steps) = laid_out(law.weight.detach())
-    none, biases = NONE.numpy(), (x.detach().contiguous().numpy() for x in (law.loc, law.hidden_bias))
-    starts = tuple((none, bias, none, none) for bias in biases)
-    return flat, ((D, *steps), (law.weight.shape[1], *steps[::-1])), starts, lows_of(law)
+    """Weights, how they lie for a product from either layer, biases, offsets and lower values of both."""
+    W, *others = law.parts
+    flat, (D, *steps) = laid_out(W)
+    none, (b, c, mu, rest) = NONE.numpy(), (x.detach().contiguous().numpy() for x in others)
+    starts = (none, b, none, none), (none, c, none, none)
+    return flat, ((D, *steps), (W.shape[1], *steps[::-1])), starts, (mu, rest), lows_of(law)
 
 
 def lows_of(law: Machine) -> tuple[np.float32, np.float32]:
@@ -106,13 +109,13 @@ def alternated(arrays, words, at, n, tools, out):
 @inner
 def update(arrays, words, at, tools, drawn, seen, out):
     """Draws the other layer for the last chains: bits, and fields and values where there is room for them."""
-    matrix, shapes, starts, lows = arrays
+    matrix, shapes, starts, offsets, lows = arrays
     state, random, halves, values, scratch = tools
     fields, other = scratch[TABLES:], lows[1 - at]
     rows, M = words.shape[1], starts[1 - at][1].size
-    beside = rows - drawn.shape[1]
+    beside, read = rows - drawn.shape[1], (offsets[at], lows[at], np.float32(1))
     for column in range(0, M, WIDE):
-        add_up(words, matrix, shapes[at], column, M, starts[1 - at], lows[at], np.float32(1), scratch)
+        add_up(words, matrix, shapes[at], column, M, starts[1 - at], read, scratch)
         if seen.size:
             put(fields, rows, column, M, seen, 0)
         for first in range(beside, rows, _CHAINS):

@@ -7,6 +7,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from . import units
+from .centred import Centred
 from .rbm import RestrictedBoltzmann
 from .spin import Shape
 from .units import Units
@@ -196,9 +197,9 @@ class GaussianRBM(RestrictedBoltzmann):
 
 
 def machine(
-    visible: Units, hidden: Units, weight: Tensor, loc: Tensor, hidden_bias: Tensor, **options: object
+    visible: Units, hidden: Units, *plain: Tensor, centred: Centred | None = None, **options: object
 ) -> RestrictedBoltzmann:
-    """The machine of any two layers; two Gaussian ones get the class with their closed forms.
+    """The machine of any two layers in plain or centred parameters; two Gaussian ones have a class.
 
     Example:
         >>> import torch
@@ -207,5 +208,6 @@ def machine(
         'GaussianRBM'
     """
     if type(visible) is type(hidden) is units.Gaussian:
-        return GaussianRBM(weight, loc, hidden_bias, visible.scale, hidden.scale, **options)
-    return RestrictedBoltzmann(visible, hidden, weight, loc, hidden_bias, **options)
+        scales = visible.scale, hidden.scale
+        return GaussianRBM(*(plain or centred.plain()), *scales, centred=centred, **options)
+    return RestrictedBoltzmann(visible, hidden, *plain, centred=centred, **options)

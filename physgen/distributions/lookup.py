@@ -25,7 +25,7 @@ _GROUPS = HIGH // 4  # tables that sum over them
 WIDE = 32  # columns at a time
 _PARTS = range(0, WIDE, LANES)
 LEAST = 32  # rows and columns of both factors from which tables pay
-TABLES = (5 * HIGH + 2) * WIDE  # numbers before the sums: a tile, its tables, and two rows to start from
+TABLES = (5 * HIGH + 3) * WIDE  # numbers before the sums: a tile, its tables, three rows
 NONE = torch.empty(0)
 
 
@@ -78,7 +78,8 @@ def _by_tables(rows: Tensor, matrix: Tensor, *terms: Tensor) -> Tensor | None:
     out = torch.empty(len(rows), matrix.shape[1])
     flat, shape = laid_out(matrix)
     start = tuple(x.detach().contiguous().numpy() for x in (*terms, *[NONE] * (4 - len(terms))))
-    multiply(words, flat, shape, start, np.float32(low), np.float32(1), scratch(len(rows)), out.numpy())
+    values = NONE.numpy(), np.float32(low), np.float32(1)
+    multiply(words, flat, shape, start, values, scratch(len(rows)), out.numpy())
     return out
 
 
@@ -124,23 +125,27 @@ def equal(typing, flat, index, value):  # noqa: ARG001
 
 
 @intrinsic
-def _tabulate(typing, tile, table, group, low, high):  # noqa: ARG001
-    """The 16 sums over rows 4 group, … of the tile, a row of ``low`` or ``high`` times itself."""
+def _tabulate(typing, tile, table, group, lows, span):  # noqa: ARG001
+    """The 16 sums over rows 4 group, … of the tile, each times its low number, or that and ``span`` more."""
 
     def generate(context, builder, signature, arguments):  # noqa: ARG001
-        tile, table, group, *values = arguments
-        low, high = (eight(builder, value) for value in values)
-        first, target = (builder.mul(group, INDEX(k * WIDE)) for k in (4, 16))
+        tile, table, group, lows, span = arguments
+        first, target, at = (builder.mul(group, INDEX(k)) for k in (4 * WIDE, 16 * WIDE, 4))
+        numbers = builder.extract_value(lows, 4)
+        low = [builder.load(builder.gep(numbers, [builder.add(at, INDEX(k))])) for k in range(4)]
+        low, span = [eight(builder, x) for x in low], eight(builder, span)
         for part in range(0, WIDE, LANES):
             rows = [builder.load(place(builder, tile, first, WIDE * k + part), align=4) for k in range(4)]
-            terms = [[builder.fmul(value, row) for value in (low, high)] for row in rows]
+            terms = [[builder.fmul(x, row)] for x, row in zip(low, rows, strict=True)]
+            for pair, row in zip(terms, rows, strict=True):
+                pair.append(builder.fadd(pair[0], builder.fmul(span, row)))
             pairs = [[builder.fadd(terms[i][k % 2], terms[i + 1][k // 2]) for k in range(4)] for i in (0, 2)]
             for k in range(16):
                 total = builder.fadd(pairs[0][k % 4], pairs[1][k // 4])
                 builder.store(total, place(builder, table, target, WIDE * k + part), align=4)
         return context.get_dummy_value()
 
-    return types.void(tile, table, group, low, high), generate
+    return types.void(tile, table, group, lows, span), generate
 
 
 def _looked_up(builder, totals, table, word, groups):
@@ -298,11 +303,11 @@ def _pack_columns(columns, words):
 
 
 @jit
-def multiply(words, matrix, shape, start, low, high, scratch, out):
+def multiply(words, matrix, shape, start, values, scratch, out):
     """The product plus those of ``start``; the matrix as :func:`laid_out`."""
     sums, (n, M) = scratch[TABLES:], out.shape
     for column in range(0, M, WIDE):
-        add_up(words, matrix, shape, column, M, start, low, high, scratch)
+        add_up(words, matrix, shape, column, M, start, values, scratch)
         put(sums, n, column, M, out.reshape(-1), 0)
 
 
@@ -320,14 +325,17 @@ def put(sums, n, column, M, out, at):
 
 
 @inner
-def add_up(words, matrix, shape, column, M, start, low, high, scratch):
+def add_up(words, matrix, shape, column, M, start, values, scratch):
     """Some of M columns of the product, ``(n, WIDE)``, at the end of the scratch.
 
     They start from two outer products, of the first and the second, and of the third and the fourth of
     ``start``; the first and the third may be empty for ones, the second and the fourth for zeros.
+    ``values`` are what a bit stands for, 0 and 1, and before them what to subtract for each row of the
+    matrix, empty for zeros.
     """
     tile, table = scratch[: HIGH * WIDE], scratch[HIGH * WIDE : 5 * HIGH * WIDE]
-    rows, sums = scratch[5 * HIGH * WIDE : TABLES], scratch[TABLES:]
+    rows, lows = scratch[5 * HIGH * WIDE : TABLES - WIDE], scratch[TABLES - WIDE : TABLES]
+    sums, (offsets, low, high) = scratch[TABLES:], values
     wide, (one, first, other, second), unit = min(WIDE, M - column), start, np.float32(1)
     rows[:] = 0
     for j in range(min(wide, first.size)):
@@ -338,8 +346,11 @@ def add_up(words, matrix, shape, column, M, start, low, high, scratch):
         deep = min(HIGH, shape[0] - row)
         half = 2 * deep <= HIGH
         _copy(matrix, row, column, deep, wide, shape, tile)
+        lows[:] = low
+        for k in range(min(deep, offsets.size)):
+            lows[k] -= offsets[row + k]
         for g in range(_GROUPS // 2 if half else _GROUPS):
-            _tabulate(tile, table, g, low, high)
+            _tabulate(tile, table, g, lows, high - low)
         word = words[row // HIGH]
         for i in range(word.size):
             if row == 0:

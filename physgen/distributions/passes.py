@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from .alternating import alternate, alternated, arrays_of, both_layers, lows_of, tools_for, update, words_of
+from .centred import Centred
 from .compiled import (
     FLOAT,
     LANES,
@@ -23,12 +24,11 @@ from .compiled import (
     inner,
     inner_reordered,
     jit,
-    jit_reordered,
     place,
 )
 from .fused import mix
 from .lookup import HIGH, NONE, multiply, product, scratch
-from .rbm import Centred, RestrictedBoltzmann
+from .rbm import RestrictedBoltzmann
 
 
 class Moments(NamedTuple):
@@ -44,21 +44,6 @@ class Contrast(NamedTuple):
 
     value: Tensor
     slope: Moments
-
-
-def shifted(W: Tensor, b: Tensor, c: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """``b - W @ right`` and ``c - left @ W``, W of shape ``(D, H)``, without gradients.
-
-    Example:
-        >>> shifted(torch.eye(2), torch.ones(2), torch.zeros(2), *torch.tensor([[3.0, 4.0], [1.0, 2.0]]))
-        (tensor([ 0., -1.]), tensor([-3., -4.]))
-    """
-    parts = W, left, right
-    if not all(x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in parts):
-        return b - W @ right, c - left @ W
-    out = b.detach().clone(), c.detach().clone()
-    _shift(*(x.detach().numpy() for x in (*parts, *out)))
-    return out
 
 
 def walked(
@@ -78,14 +63,14 @@ def walked(
     words = beside if hidden is None else words_of(law, hidden, law.hidden_units)
     if beside is None or words is None:
         return _walked_by_layers(law, data, k, generator, hidden)
-    (n, D), m, H = data.shape, words.shape[1], law.weight.shape[1]
+    (n, D), m, H = data.shape, words.shape[1], law.hidden_units.width
     v, h = torch.empty(m, D), None if hidden is None else torch.empty(m, H)
     fields = np.empty((n + m, H), np.float32)
     both, drawn = both_layers(law, words, hidden is not None), NONE if h is None else h
     arrays, tools = arrays_of(law), tools_for(max(n + m, D), generator)
     states = v.view(-1).numpy(), drawn.view(-1).numpy()
     joint = np.empty(beside.shape[0] * (n + m) + HIGH, np.uint32)
-    found, rooms = _rooms(law, law.centred, n + m)
+    found, rooms = _rooms(law.parts, n + m)
     _walk(arrays, beside, both, joint, k, tools, fields, states, rooms)
     return v, h, found
 
@@ -122,10 +107,10 @@ def difference(
     words = words_of(law, rows, law.visible_units)
     if words is not None:
         joint = np.concatenate([words.reshape(-1), np.zeros(HIGH, np.uint32)])
-        found, rooms = _rooms(law, about, len(rows))
+        found, rooms = _rooms(about or law.plain, len(rows))
         _differ(joint, n, fields.contiguous().numpy(), lows_of(law), scratch(rows.shape[1]), rooms)
         return found
-    mu, rest = _offsets(law, about)
+    mu, rest = (about or law.plain)[3:]
     t_v, t_h = law.visible_units.coupled(rows), law.hidden_units.coupled(law.hidden_units.mean(fields))
     share = t_h.new_full((len(t_h),), 1 / len(chains))
     share[:n] = -1 / n
@@ -136,19 +121,12 @@ def difference(
     return Contrast(value, Moments(weight, visible, hidden))
 
 
-def _offsets(law: RestrictedBoltzmann, about: Centred | None) -> tuple[Tensor, Tensor]:
-    if about is None:
-        return torch.zeros_like(law.loc), torch.zeros_like(law.hidden_bias)
-    return about.visible, about.hidden
-
-
-def _rooms(
-    law: RestrictedBoltzmann, about: Centred | None, rows: int
-) -> tuple[Contrast, tuple[np.ndarray, ...]]:
+def _rooms(about: Centred, rows: int) -> tuple[Contrast, tuple[np.ndarray, ...]]:
     """What is to be found, and arrays: its own, those of offsets and biases, and room for bits and means."""
-    D, H = law.weight.shape
+    D, H = about.weight.shape
     found = Contrast(torch.empty(()), Moments(torch.empty(D, H), torch.empty(D), torch.empty(H)))
-    parts = found.value, *found.slope, *(x.detach().contiguous() for x in (*_offsets(law, about), law.loc))
+    known = (x.detach().contiguous() for x in (about.visible, about.hidden, about.loc))
+    parts = found.value, *found.slope, *known
     words, means = np.empty((-(-rows // HIGH), D), np.uint32), np.empty((rows, H), np.float32)
     minus = np.empty(D, np.float32), np.empty(H, np.float32)
     return found, (*(x.numpy() for x in parts), words, means, *minus)
@@ -186,20 +164,21 @@ def _differ(joint, n, fields, lows, scratch, rooms):
 @inner
 def _contrast(joint, n, fields, lows, scratch, rooms):
     """Fills value and moments; ``joint`` holds words of the visible units of all rows, data first."""
-    value, weight, visible, hidden, mu, rest, loc, words, means, minus, less = rooms
+    value, weight, visible, hidden, mu, rest, b, words, means, minus, less = rooms
     (low, other), (rows, H), total = lows, fields.shape, np.float32(0)
     _turn(joint, n, rows, words, visible)
     for k in range(visible.size):
         visible[k] *= np.float32(1) - low
         minus[k] = -visible[k]
-        total += visible[k] * loc[k]
+        total += visible[k] * b[k]
     hidden[:] = 0
-    total += _add_means(fields[:n], np.float32(-1 / n), other, means[:n], hidden)
-    total += _add_means(fields[n:], np.float32(1 / (rows - n)), other, means[n:], hidden)
+    total += _add_means(fields[:n], np.float32(-1 / n), other, rest, means[:n], hidden)
+    total += _add_means(fields[n:], np.float32(1 / (rows - n)), other, rest, means[n:], hidden)
     for j in range(H):
         less[j] = -hidden[j]
     start = mu, less, minus, rest
-    multiply(words, means.reshape(-1), (rows, H, 1), start, low, np.float32(1), scratch, weight)
+    values = rest[:0], low, np.float32(1)
+    multiply(words, means.reshape(-1), (rows, H, 1), start, values, scratch, weight)
     value[()] = total
 
 
@@ -250,8 +229,11 @@ def _ones(typing, word):  # noqa: ARG001
 
 
 @inner_reordered
-def _add_means(fields, weight, low, out, sums):
-    """Weighted means of units whose upper value is 1, and sums; returns their product with the fields."""
+def _add_means(fields, weight, low, rest, out, sums):
+    """Weighted means of units whose upper value is 1, and sums; returns their product with the fields.
+
+    The product is that of means about ``rest``.
+    """
     value, span = float32(0), float32(1) - low
     for i in range(len(fields)):
         row, target = fields[i], out[i]
@@ -259,15 +241,5 @@ def _add_means(fields, weight, low, out, sums):
             u = weight * (low + span / (float32(1) + exponential(-span * row[j])))
             target[j] = u
             sums[j] += u
-            value += u * row[j]
+            value += (u - weight * rest[j]) * row[j]
     return value
-
-
-@jit_reordered
-def _shift(W, left, right, b, c):
-    for i in range(left.size):
-        row, factor, total = W[i], left[i], float32(0)
-        for j in range(row.size):
-            total += row[j] * right[j]
-            c[j] -= factor * row[j]
-        b[i] -= total

@@ -9,7 +9,7 @@ with U and t of :mod:`physgen.distributions.units`; the own energy of Gaussian u
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import cached_property
 
 import pyro
 import torch
@@ -19,22 +19,13 @@ from torch import Size, Tensor
 from . import halves
 from .alternating import alternate
 from .bits import in_bits
+from .centred import Centred
 from .layer import MAX_STATES, Layer, all_states, count
 from .lookup import times
 from .spin import Shape
 from .units import Units
 
 _BLOCK = 2**13  # states held at a time
-
-
-class Centred(NamedTuple):
-    r"""Parameters of which the plain ones are W, :math:`b - W \lambda` and :math:`c - \mu W`."""
-
-    weight: Tensor
-    loc: Tensor
-    hidden_bias: Tensor
-    visible: Tensor
-    hidden: Tensor
 
 
 class RestrictedBoltzmann(TorchDistribution):
@@ -48,7 +39,8 @@ class RestrictedBoltzmann(TorchDistribution):
         weight: W, shape ``(*, visible.width, hidden.width)``.
         loc: Visible bias b, shape ``(*, visible.width)``.
         hidden_bias: c, shape ``(*, hidden.width)``.
-        centred: What these are made of, so that a gradient may skip them.
+        centred: What these are made of, so that a gradient may skip them. It is enough: plain ones are then
+            found when they are asked for.
         log_partition: :math:`\log Z` beyond enumeration; its error shifts every ``log_prob`` alike.
 
     Raises:
@@ -77,19 +69,29 @@ class RestrictedBoltzmann(TorchDistribution):
         self,
         visible: Units,
         hidden: Units,
-        weight: Tensor,
-        loc: Tensor,
-        hidden_bias: Tensor,
+        weight: Tensor | None = None,
+        loc: Tensor | None = None,
+        hidden_bias: Tensor | None = None,
         *,
         centred: Centred | None = None,
         log_partition: Tensor | None = None,
         validate_args: bool | None = None,
     ):
+        self.visible_units, self.hidden_units, self.centred = visible, hidden, centred
+        self.known_log_z = None if log_partition is None else torch.as_tensor(log_partition)
+        self._with_graph = torch.is_grad_enabled()
+        if any(x is None for x in (weight, loc, hidden_bias)) and centred is None:
+            raise ValueError("a machine needs weight, loc and hidden_bias, or centred parameters")
+        batch_shape = Size() if weight is None else self._set_plain(weight, loc, hidden_bias)
+        super().__init__(batch_shape, Size([visible.width]), validate_args=validate_args)
+        self._check_normalisable()
+
+    def _set_plain(self, weight: Tensor, loc: Tensor, hidden_bias: Tensor) -> Size:
+        visible, hidden = self.visible_units, self.hidden_units
         expected, found = (visible.width, hidden.width), tuple(weight.shape[-2:])
         if found != expected:
             hint = " (it looks transposed)" if found == expected[::-1] else ""
             raise ValueError(f"weight must end in (visible, hidden) = {expected}, got {found}{hint}")
-        self.visible_units, self.hidden_units, self.centred = visible, hidden, centred
         batches = weight.shape[:-2], loc.shape[:-1], hidden_bias.shape[:-1]
         batches += visible.batch_shape, hidden.batch_shape
         batch_shape = torch.broadcast_shapes(*batches) if any(batches) else Size()
@@ -98,9 +100,35 @@ class RestrictedBoltzmann(TorchDistribution):
             loc = loc.expand(*batch_shape, visible.width)
             hidden_bias = hidden_bias.expand(*batch_shape, hidden.width)
         self.weight, self.loc, self.hidden_bias = weight, loc, hidden_bias
-        self.known_log_z = None if log_partition is None else torch.as_tensor(log_partition)
-        super().__init__(batch_shape, self.loc.shape[-1:], validate_args=validate_args)
-        self._check_normalisable()
+        return batch_shape
+
+    @cached_property
+    def _uncentred(self) -> tuple[Tensor, ...]:
+        with torch.set_grad_enabled(self._with_graph):
+            return self.centred.plain()
+
+    @cached_property
+    def weight(self) -> Tensor:
+        return self._uncentred[0]
+
+    @cached_property
+    def loc(self) -> Tensor:
+        return self._uncentred[1]
+
+    @cached_property
+    def hidden_bias(self) -> Tensor:
+        return self._uncentred[2]
+
+    @cached_property
+    def plain(self) -> Centred:
+        """The parameters about offsets of 0."""
+        b, c = self.loc, self.hidden_bias
+        return Centred(self.weight, b, c, torch.zeros_like(b), torch.zeros_like(c))
+
+    @property
+    def parts(self) -> Centred:
+        """What the machine is made of."""
+        return self.centred or self.plain
 
     def expand(self, batch_shape: Shape, _instance: TorchDistribution | None = None) -> "RestrictedBoltzmann":
         """The same machine for every entry of a larger batch, without a copy of its parameters."""

@@ -15,15 +15,13 @@ References:
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..distributions import Groups, Layer, RestrictedBoltzmann, machine, units
+from ..distributions.centred import Centred
 from ..distributions.conversions import given
-from ..distributions.passes import shifted
-from ..distributions.rbm import Centred
 from ..distributions.units import Units
 
 __all__ = ["RBM", "build"]
@@ -143,7 +141,7 @@ class RBM(nn.Module):
         mu = visible.coupled(visible.mean(base))
         rest = hidden.coupled(hidden.mean(torch.zeros_like(c)))
         parts = Centred(W, b, c, mu, rest)
-        return machine(visible, hidden, *_Uncentred.apply(*parts), centred=parts, validate_args=False)
+        return machine(visible, hidden, centred=parts, validate_args=False)
 
     def free_energy(self, v: Tensor) -> Tensor:
         r""":math:`F(v) = -\log p(v) - \log Z`, nats: ``(*, width)`` to ``(*,)``."""
@@ -247,23 +245,6 @@ class RBM(nn.Module):
         if not layer.support.check(v).all():
             raise ValueError(f"{self.visible} units take {layer.takes}; got other values")
         return v
-
-
-class _Uncentred(torch.autograd.Function):
-    r"""W, :math:`b - W \lambda` and :math:`c - \mu W`, whose gradients meet in two passes over W."""
-
-    @staticmethod
-    def forward(ctx: Any, W: Tensor, b: Tensor, c: Tensor, mu: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(W, mu, rest)
-        return W, *shifted(W, b, c, mu, rest)
-
-    @staticmethod
-    def backward(ctx: Any, of_W: Tensor, of_b: Tensor, of_c: Tensor) -> tuple[Tensor | None, ...]:
-        W, mu, rest = ctx.saved_tensors
-        of_W = torch.addcmul(of_W, of_b.unsqueeze(1), rest, value=-1).addr_(mu, of_c, alpha=-1)
-        of_mu = -(W @ of_c) if ctx.needs_input_grad[3] else None
-        of_rest = -(of_b @ W) if ctx.needs_input_grad[4] else None
-        return of_W, of_b, of_c, of_mu, of_rest
 
 
 def _bonds(shape: tuple[int, ...], hidden: int) -> Tensor:
