@@ -13,7 +13,7 @@ from .chances import GROUP
 from .lanes import LANES, WORDS, aligned
 from .multispin import Multispin
 from .multispin_sweep import sweep_column
-from .tables import HEIGHT, codes, spell, transpose, units
+from .tables import DIGITS, HEIGHT, differences, transpose, units
 from .tally import PLANES, lane_counts_into, tally_into
 from .xoshiro import bare, fraction, jit, step, streams
 
@@ -106,7 +106,7 @@ class Packed:
     def __init__(self, sampler: Multispin, exchanges: Exchanges):
         self._sampler, self._exchanges = sampler, exchanges
         law, layout = sampler.law, sampler.layout
-        self._codes = codes(units(law.probability(exchanges.betas[:, None, None, None])[..., 0]))
+        self._codes = differences(units(law.probability(exchanges.betas[:, None, None, None])[..., 0]))
         degrees, cases = self._codes.shape[1:]
         self._tables = aligned((layout.columns, degrees, HEIGHT, cases, WORDS))
         self._chain = np.ascontiguousarray(layout.lanes[1])
@@ -136,7 +136,8 @@ def _tables_of_lanes(codes, chain, place, tables, block):
                 for k in range(64):
                     block[k] = codes[place[chain[64 * word + 63 - k]], kind, case]
                 transpose(block)
-                spell(block, tables[kind, :, case], word)
+                for k in range(DIGITS):
+                    tables[kind, k, case, word] = block[k]
 
 
 @bare

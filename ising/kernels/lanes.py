@@ -43,6 +43,7 @@ LANES = 64 * WORDS
 XOR3, MAJORITY = 0x96, 0xE8
 CHOOSE = 0xCA  # b where a is set, else c
 EQUAL_AND = 0x90  # a, where b and c are equal
+CHOOSE_NOT = 0x3A  # where a is set not b, else c
 AND_NOT = 0x30  # a without b, whatever c
 NOT_ALL = 0x70  # a, unless both b and c are set
 NEITHER = 0x09  # where a is not set, and b and c are equal
@@ -107,6 +108,12 @@ def row_of(context, builder, array_type, array, i, kind=lanes):
     value = builder.load(_address(context, builder, array_type, array, i, kind))
     value.align = 8
     return value
+
+
+def store_row(context, builder, array_type, array, i, value):
+    """Overwrites the first part of row i, in code that writes code."""
+    written = builder.store(value, _address(context, builder, array_type, array, i, lanes))
+    written.align = 8
 
 
 def logic_of(builder, a, b, c, table):
@@ -255,6 +262,7 @@ _SPELLED = {
     XOR3: lambda _, a, b, c: _.xor(_.xor(a, b), c),
     MAJORITY: lambda _, a, b, c: _.or_(_.and_(a, b), _.and_(c, _.xor(a, b))),  # adders have a ^ b anyway
     CHOOSE: lambda _, a, b, c: _.xor(c, _.and_(a, _.xor(b, c))),
+    CHOOSE_NOT: lambda _, a, b, c: _.or_(_.and_(a, _.not_(b)), _.and_(c, _.not_(a))),
     EQUAL_AND: lambda _, a, b, c: _.and_(a, _.not_(_.xor(b, c))),
     AND_NOT: lambda _, a, b, c: _.and_(a, _.not_(b)),
     NOT_ALL: lambda _, a, b, c: _.and_(a, _.not_(_.and_(b, c))),

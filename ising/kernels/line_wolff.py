@@ -25,7 +25,7 @@ from numba import int64, uint64
 from ..model import Ising
 from ..updates import few_clusters
 from . import bits
-from .chances import GROUP, OPEN, SCRATCH, decide, finish, of_slots, turned
+from .chances import GROUP, OPEN, SCRATCH, settle, spares, untaken
 from .lanes import (
     AND_NOT,
     LANES,
@@ -44,7 +44,7 @@ from .lanes import (
     splat,
     store,
 )
-from .parallel_wolff import ASKED
+from .parallel_wolff import ASKED, decided
 from .shishua import draw, keep, resume, streams
 from .tables import tables
 from .xoshiro import bare, fraction, inline
@@ -213,31 +213,27 @@ def _ask(rows, bonds, height, span, sign):
 
 
 @inline
-def _decided(bonds, scratch, start, g, chance, w0, w1, w2, w3, w4, w5):
-    """Keeps the bonds of a row that are active; notes what is open."""
-    asked = load(bonds, start + g)
-    yes, left = decide((), ASKED, asked, asked, asked, asked, chance, 0, w0, w1, w2, w3, w4, w5)
-    store(scratch, OPEN + g, left & asked)
-    store(bonds, start + g, yes & asked)
-
-
-@inline
 def _draw(state, bonds, scratch, size, n, chance):
     """Makes the bonds of one part: each satisfied one with its probability. Rows beyond the last are zero."""
     s0, s1, s2, s3, counter, increment = resume(state)
     for start in range(0, n, GROUP):
+        s0, s1, s2, s3, counter = spares((), ASKED, scratch, chance, 0, s0, s1, s2, s3, counter, increment)
+        taken = untaken()
         for g in range(0, GROUP, 2):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            _decided(bonds, scratch, start, g, chance, a0, a1, a2, a3, b0, b1)
+            here, there = load(bonds, start + g), load(bonds, start + g + 1)
+            here, taken = decided(here, scratch, g, chance, a0, a1, a2, a3, b0, b1, taken)
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            _decided(bonds, scratch, start, g + 1, chance, b2, b3, a0, a1, a2, a3)
-        s0, s1, s2, s3, counter = finish(
-            (), ASKED, scratch, size, chance, 0, s0, s1, s2, s3, counter, increment
-        )
-        of_a, of_b = of_slots(scratch)
-        for g in range(size):
-            store(bonds, start + g, load(bonds, start + g) ^ turned(scratch, g, of_a, of_b))
+            there, taken = decided(there, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
+            store(bonds, start + g, here)
+            store(bonds, start + g + 1, there)
+        for g in range(size if some(taken[2]) else 0):
+            if some(load(scratch, OPEN + g)):
+                turned, s0, s1, s2, s3, counter = settle(
+                    (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
+                )
+                store(bonds, start + g, load(bonds, start + g) ^ turned)
     keep(state, s0, s1, s2, s3, counter)
 
 

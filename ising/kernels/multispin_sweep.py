@@ -6,13 +6,12 @@ neighbours are counted; what is open then is settled for all of them.
 
 import numpy as np
 
-from .chances import GROUP, decide, finish, note, of_slots, turned
+from .chances import GROUP, OPEN, decide, settle, spares, take, untaken
 from .lanes import (
     AND_NOT,
-    ANY,
     ANY_DIFFERS,
     BOTH_DIFFER,
-    CHOOSE,
+    CHOOSE_NOT,
     FLIP_AND,
     MAJORITY,
     OR_AND,
@@ -24,6 +23,7 @@ from .lanes import (
     logic,
     ones,
     part,
+    some,
     splat,
     store,
 )
@@ -117,23 +117,28 @@ def _count(four, signed, rows, own, neighbours, against, g):
 @inline
 def _attempt(
     which, asked, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g, chances, at,
-    w0, w1, w2, w3, w4, w5,
+    w0, w1, w2, w3, w4, w5, taken,
 ):  # fmt: skip
-    """Tries to flip the spins of row g of a group, and notes what is open."""
+    """Tries to flip the spins of row g of a group."""
     row = entry(order, start + g)
     own = load(rows, row)
     if len(which) == 1:  # with two unsatisfied bonds the flip is certain
         one, two = _one_or_two(four, signed, rows, own, neighbours, against, start + g)
-        flip, left = decide(which, asked, own, own, own, one, chances, at, w0, w1, w2, w3, w4, w5)
-        flip = logic(two, logic(w0, w1, w2 | w3, ANY), flip, CHOOSE)
-        note(which, scratch, g, logic(left, two, two, AND_NOT), own, own, own, one)
+        flip, left, refused = decide(
+            which, asked, own, own, own, one, scratch, chances, at, w0, w1, w2, w3, w4, w5
+        )
+        flip, left = logic(two, refused, flip, CHOOSE_NOT), logic(left, two, two, AND_NOT)
+        turned, taken = take(which, asked, scratch, g, left, own, own, own, one, taken)
     else:
         c0, c1, c2 = _count(four, signed, rows, own, neighbours, against, start + g)
         if len(which) == 2 or (len(which) == 3 and by_spin):  # four count as three
             c1, c0, c2 = c1 | c2, c0 | c2, own
-        flip, left = decide(which, asked, own, c2, c1, c0, chances, at, w0, w1, w2, w3, w4, w5)
-        note(which, scratch, g, left, own, c2, c1, c0)
-    store(rows, row, own ^ flip)
+        flip, left, _ = decide(
+            which, asked, own, c2, c1, c0, scratch, chances, at, w0, w1, w2, w3, w4, w5
+        )
+        turned, taken = take(which, asked, scratch, g, left, own, c2, c1, c0, taken)
+    store(rows, row, logic(own, flip, turned, XOR3))
+    return taken
 
 
 @bare
@@ -168,29 +173,31 @@ def _sweep_groups(
 ):  # fmt: skip
     """Makes one sweep of some groups of rows of one colour."""
     s0, s1, s2, s3, counter, increment = resume(state)
-    spare = len(rows) - 2
     for group in range(first, last):
         start, at = group * GROUP, (kinds[group] * HEIGHT) << len(which)
+        s0, s1, s2, s3, counter = spares(
+            which, asked, scratch, chances, at, s0, s1, s2, s3, counter, increment
+        )
+        taken = untaken()
         for g in range(0, GROUP, 2):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            _attempt(
+            taken = _attempt(
                 which, asked, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g,
-                chances, at, a0, a1, a2, a3, b0, b1,
+                chances, at, a0, a1, a2, a3, b0, b1, taken,
             )  # fmt: skip
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
-            _attempt(
+            taken = _attempt(
                 which, asked, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g + 1,
-                chances, at, b2, b3, a0, a1, a2, a3,
+                chances, at, b2, b3, a0, a1, a2, a3, taken,
             )  # fmt: skip
-        s0, s1, s2, s3, counter = finish(
-            which, asked, scratch, size, chances, at, s0, s1, s2, s3, counter, increment
-        )
-        of_a, of_b = of_slots(scratch)
-        for g in range(size):
-            row = entry(order, start + g)
-            store(rows, row, load(rows, row) ^ turned(scratch, g, of_a, of_b))
-        store(rows, spare, splat(NONE))  # or the random numbers it takes would depend on the past
+        for g in range(size if some(taken[2]) else 0):
+            if some(load(scratch, OPEN + g)):
+                turned, s0, s1, s2, s3, counter = settle(
+                    which, asked, scratch, g, chances, at, s0, s1, s2, s3, counter, increment
+                )
+                row = entry(order, start + g)
+                store(rows, row, load(rows, row) ^ turned)
     keep(state, s0, s1, s2, s3, counter)
 
 

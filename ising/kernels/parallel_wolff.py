@@ -17,10 +17,11 @@ from numba import int64, uint64
 from ..model import Ising
 from ..updates import few_clusters
 from . import bits, tiles
-from .chances import ANSWER, GROUP, OPEN, SCRATCH, decide, finish, of_slots, turned
+from .chances import ANSWER, GROUP, OPEN, SCRATCH, decide, settle, spares, take, untaken
 from .lanes import (
     AND_NOT,
     EQUAL_AND,
+    FLIP_AND,
     NOT_XOR3,
     OR_AND,
     OR_DIFFER,
@@ -204,11 +205,11 @@ def _satisfied(rows, low, high, signs, e):
 
 
 @inline
-def _decided(asked, scratch, g, chance, w0, w1, w2, w3, w4, w5):
-    """The answers of row g where it is asked, elsewhere no; notes what is open."""
-    yes, left = decide((), ASKED, asked, asked, asked, asked, chance, 0, w0, w1, w2, w3, w4, w5)
-    store(scratch, OPEN + g, left & asked)
-    return yes & asked
+def decided(asked, scratch, g, chance, w0, w1, w2, w3, w4, w5, taken):
+    """The answers of row g where it is asked, elsewhere no, and what is taken of the spare ones."""
+    yes, left, _ = decide((), ASKED, asked, asked, asked, asked, scratch, chance, 0, w0, w1, w2, w3, w4, w5)
+    turned, taken = take((), ASKED, scratch, g, left & asked, asked, asked, asked, asked, taken)
+    return logic(turned, yes, asked, FLIP_AND), taken
 
 
 @inline
@@ -216,20 +217,24 @@ def _draw_bonds(rows, state, bonds, scratch, size, low, high, signs, chance):
     """Makes the bonds of one part: each satisfied one with its probability."""
     s0, s1, s2, s3, counter, increment = resume(state)
     for start in range(0, len(low), GROUP):
+        s0, s1, s2, s3, counter = spares((), ASKED, scratch, chance, 0, s0, s1, s2, s3, counter, increment)
+        taken = untaken()
         for g in range(0, GROUP, 2):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = _satisfied(rows, low, high, signs, start + g)
-            store(bonds, start + g, _decided(asked, scratch, g, chance, a0, a1, a2, a3, b0, b1))
+            active, taken = decided(asked, scratch, g, chance, a0, a1, a2, a3, b0, b1, taken)
+            store(bonds, start + g, active)
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = _satisfied(rows, low, high, signs, start + g + 1)
-            store(bonds, start + g + 1, _decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3))
-        s0, s1, s2, s3, counter = finish(
-            (), ASKED, scratch, size, chance, 0, s0, s1, s2, s3, counter, increment
-        )
-        of_a, of_b = of_slots(scratch)
-        for g in range(size):
-            store(bonds, start + g, load(bonds, start + g) ^ turned(scratch, g, of_a, of_b))
+            active, taken = decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
+            store(bonds, start + g + 1, active)
+        for g in range(size if some(taken[2]) else 0):
+            if some(load(scratch, OPEN + g)):
+                turned, s0, s1, s2, s3, counter = settle(
+                    (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
+                )
+                store(bonds, start + g, load(bonds, start + g) ^ turned)
     keep(state, s0, s1, s2, s3, counter)
 
 
@@ -239,21 +244,26 @@ def _tied(rows, state, marked, scratch, size, n_sites, chance, up):
     s0, s1, s2, s3, counter, increment = resume(state)
     tied, along = splat(uint64(0)), load(up, 0)
     for start in range(0, n_sites, GROUP):
+        s0, s1, s2, s3, counter = spares((), ASKED, scratch, chance, 0, s0, s1, s2, s3, counter, increment)
+        taken = untaken()
         for g in range(0, GROUP, 2):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             i, j = min(start + g, n_sites), min(start + g + 1, n_sites)  # the last row of marks is zero
             asked = logic(load(marked, i), load(rows, i), along, EQUAL_AND)
-            store(scratch, ANSWER + g, _decided(asked, scratch, g, chance, a0, a1, a2, a3, b0, b1))
+            active, taken = decided(asked, scratch, g, chance, a0, a1, a2, a3, b0, b1, taken)
+            store(scratch, ANSWER + g, active)
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             asked = logic(load(marked, j), load(rows, j), along, EQUAL_AND)
-            store(scratch, ANSWER + g + 1, _decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3))
-        s0, s1, s2, s3, counter = finish(
-            (), ASKED, scratch, size, chance, 0, s0, s1, s2, s3, counter, increment
-        )
-        of_a, of_b = of_slots(scratch)
+            active, taken = decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
+            store(scratch, ANSWER + g + 1, active)
         for g in range(size):
-            tied = tied | (load(scratch, ANSWER + g) ^ turned(scratch, g, of_a, of_b))
+            turned = load(scratch, OPEN + g)
+            if some(turned):
+                turned, s0, s1, s2, s3, counter = settle(
+                    (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
+                )
+            tied = tied | (load(scratch, ANSWER + g) ^ turned)
     keep(state, s0, s1, s2, s3, counter)
     return tied
 

@@ -3,11 +3,10 @@
 import numpy as np
 
 from .lanes import LANES, WORDS, aligned
-from .xoshiro import bare, inline, jit
+from .xoshiro import bare, jit
 
-DIGITS, FIRST = 64, 6  # digits in all, and those of the cells
-REST = FIRST + 1  # the first row of the digits of the rest, after those of the cells
-HEIGHT = REST + 60  # rows of a case
+DIGITS, FIRST = 64, 6  # digits in all, and those that are asked for in every lane
+HEIGHT = FIRST + 60  # rows of a case: its digits, and two of zeros
 
 
 def digits(probabilities: np.ndarray) -> np.ndarray:
@@ -20,22 +19,16 @@ def digits(probabilities: np.ndarray) -> np.ndarray:
         >>> rows.shape, (rows[0, 0] == 2**64 - 1).all(), rows[0, 1].any(), rows[2:].any()
         ((64, 2, 8), np.True_, np.False_, np.False_)
     """
-    every_lane, outer = _every_lane(units(probabilities))
-    rows = aligned((*outer, DIGITS, every_lane.shape[1], WORDS))
-    _spell_digits(every_lane, rows.reshape(-1, DIGITS, every_lane.shape[1], WORDS))
-    return rows
+    return _rows(units(probabilities), DIGITS)
 
 
 def tables(probabilities: np.ndarray) -> np.ndarray:
-    """What :func:`decide` and :func:`finish` need of probabilities ``(*, cases, lanes)``.
+    """What :mod:`ising.kernels.chances` needs of probabilities ``(*, cases, lanes)``.
 
     Returns:
-        Rows ``(*, 67, cases, 8)``: of each case seven for its cells, then the digits of the rest.
+        Rows ``(*, 66, cases, 8)``: where a binary digit differs from the one before it.
     """
-    every_lane, outer = _every_lane(codes(units(probabilities)))
-    rows = aligned((*outer, HEIGHT, every_lane.shape[1], WORDS))
-    _spell_codes(every_lane, rows.reshape(-1, HEIGHT, every_lane.shape[1], WORDS))
-    return rows
+    return _rows(differences(units(probabilities)), HEIGHT)
 
 
 def units(probabilities: np.ndarray) -> np.ndarray:
@@ -43,65 +36,37 @@ def units(probabilities: np.ndarray) -> np.ndarray:
     return (np.clip(probabilities, 0, 1 - 2.0**-53) * 2.0**64).astype(np.uint64)
 
 
-def codes(units: np.ndarray) -> np.ndarray:
-    """The smaller one of p and 1 - p, in units, with the highest bit set where that is 1 - p.
+def differences(units: np.ndarray) -> np.ndarray:
+    """Each binary digit less the one before it, modulo 2: the Gray code of a number.
 
     Example:
-        >>> [hex(code) for code in codes(np.array([2**62, 2**64 - 2**62], dtype=np.uint64))]
-        ['0x4000000000000000', '0xc000000000000000']
+        >>> bin(differences(np.uint64(0b1101)))
+        '0b1011'
     """
-    half = np.uint64(2**63)
-    smaller = np.minimum(np.where(units < half, units, -units), half - np.uint64(1))
-    return np.where(units < half, smaller, smaller | half)
+    return units ^ (units >> np.uint64(1))
 
 
-def _every_lane(numbers: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """``(*, cases, lanes)`` as ``(n, cases, 8, 64)``, and the shape before the cases."""
+def _rows(numbers: np.ndarray, height: int) -> np.ndarray:
+    """``(*, cases, lanes)`` numbers as ``(*, height, cases, 8)`` words of their digits, the highest first."""
     *outer, cases, _ = numbers.shape
     every_lane = np.ascontiguousarray(np.broadcast_to(numbers, (*outer, cases, LANES)))
-    return every_lane.reshape(-1, cases, WORDS, 64), tuple(outer)
+    rows = aligned((*outer, height, cases, WORDS))
+    _spell(every_lane.reshape(-1, cases, WORDS, 64), rows.reshape(-1, height, cases, WORDS))
+    return rows
 
 
 @jit
-def _spell_digits(units, rows):
-    """``(n, cases, 8, 64)`` numbers to ``(n, 64, cases, 8)`` words of their digits, the highest first."""
+def _spell(numbers, rows):
+    """``(n, cases, 8, 64)`` numbers to ``(n, 64 and more, cases, 8)`` words of their digits."""
     block = np.empty(64, dtype=np.uint64)
-    for n in range(units.shape[0]):
-        for case in range(units.shape[1]):
+    for n in range(numbers.shape[0]):
+        for case in range(numbers.shape[1]):
             for word in range(WORDS):
                 for k in range(64):
-                    block[k] = units[n, case, word, 63 - k]
+                    block[k] = numbers[n, case, word, 63 - k]
                 transpose(block)
                 for k in range(64):
                     rows[n, k, case, word] = block[k]
-
-
-@jit
-def _spell_codes(codes, rows):
-    """``(n, cases, 8, 64)`` codes to ``(n, 67, cases, 8)`` words."""
-    block = np.empty(64, dtype=np.uint64)
-    for n in range(codes.shape[0]):
-        for case in range(codes.shape[1]):
-            for word in range(WORDS):
-                for k in range(64):
-                    block[k] = codes[n, case, word, 63 - k]
-                transpose(block)
-                spell(block, rows[n, :, case], word)
-
-
-@inline
-def spell(block, rows, word):
-    """Writes the rows of one case, for 64 lanes, from the binary digits of their codes, ``(64,)`` words.
-
-    The first row is the lowest digit of the cells, the next ones tell where a digit differs from the one
-    above it, and the seventh where yes and no are exchanged.
-    """
-    rows[0, word] = block[5]
-    for k in range(1, 5):
-        rows[k, word] = block[6 - k] ^ block[5 - k]
-    rows[5, word], rows[6, word] = block[1], block[0]
-    for k in range(FIRST, DIGITS):
-        rows[k + 1, word] = block[k]
 
 
 @bare
