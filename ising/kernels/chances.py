@@ -17,12 +17,14 @@ References:
     | Multi-spin coding for a lattice of spins (Jacobs and Rebbi, 1981)
 """
 
+import itertools
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .lanes import CHOOSE, FLIP_AND, fours, lanes, load, logic, logic_of, row_of, some, splat, store, store_row
+from .lanes import (CHOOSE, FLIP_AND, WIDTH, fours, lanes, load, logic, logic_of, row_of, some, splat, store, store_row,)
 from .shishua import draw
 from .tables import FIRST, HEIGHT
 from .xoshiro import inline
@@ -38,80 +40,90 @@ OPEN, CASE, SPARE, OTHER = 0, GROUP, 5 * GROUP, 6 * GROUP
 ANSWER, SCRATCH = 7 * GROUP, 8 * GROUP
 
 
-def _chosen(builder, bits, of_cases):
-    """The value of the case that the bits tell, the lowest bit first; some may be the same, or None for 0."""
-
-    def choose(bit, no, yes):
-        if no is yes:
-            return no
-        if no is None:
-            return builder.and_(bit, yes)
-        if yes is None:
-            return builder.and_(no, builder.not_(bit))
-        return logic_of(builder, bit, yes, no, CHOOSE)
-
+def _sum(builder, bits, terms):
+    """The sum modulo 2 of the terms of all cases whose bits are set, the lowest bit first; None is no term."""
     for bit in bits:
-        of_cases = [choose(bit, no, yes) for no, yes in zip(of_cases[::2], of_cases[1::2], strict=True)]
-    return ir.Constant(lanes.vector, None) if of_cases[0] is None else of_cases[0]
+        pairs = list(zip(terms[::2], terms[1::2], strict=True))
+        terms = [
+            no if yes is None
+            else builder.and_(bit, yes) if no is None
+            else logic_of(builder, no, bit, yes, FLIP_AND)
+            for no, yes in pairs
+        ]
+    return terms[0]
 
 
 @intrinsic
 def digit(typing, which, asked, c3, c2, c1, c0, rows, at):
-    """The row of the case of each lane, from ``2**len(which)`` rows beginning at ``at``.
-
-    A case that is not asked has none: 15/16 takes no more than four throws.
-    """
+    """The digit for the case of each lane, from ``2**len(which)`` rows of terms beginning at ``at``."""
 
     def generate(context, builder, signature, arguments):
-        """The instructions: loads of the rows that are needed, and a tree of choices."""
+        """The instructions: a load of every case that is asked, and the sum of those that apply."""
         *bits, array, first = arguments[2:]
         first = context.cast(builder, first, signature.args[-1], types.int64)
 
         def row(case):
             return row_of(context, builder, signature.args[-2], array, builder.add(first, first.type(case)))
 
-        table = [row(case) if len(asked[case]) else None for case in range(2 ** len(which))]
-        return _chosen(builder, bits[::-1][: len(which)], table)
+        terms = [row(case) if len(asked[case]) else None for case in range(2 ** len(which))]
+        return _sum(builder, bits[::-1][: len(which)], terms)
 
     return lanes(which, asked, c3, c2, c1, c0, rows, at), generate
 
 
 @intrinsic
 def decide(typing, which, asked, c3, c2, c1, c0, scratch, chances, at, w0, w1, w2, w3, w4, w5):
-    """The answers by six throws, or by the first spare answer; where that is; and where 15/16 says no.
+    """The answers by six throws, or by the first spare answer; where that is; and where four throws show 1.
 
     Arguments:
         which: A tuple with one entry for each bit that tells the cases apart.
-        asked: For each of 16 cases a tuple with one entry if it is asked; the others say yes with
-            probability 15/16.
+        asked: For each of 16 cases a tuple with one entry if it is asked.
         c3: The bits that tell the cases apart; those in use are c0, then c1, and so on.
-        scratch: With spare answers, see :func:`spare`.
+        scratch: With spare answers, see :func:`spares`.
         chances: Rows of :func:`ising.kernels.tables.tables`, beginning at ``at``.
     """
     result, cases = types.UniTuple(lanes, 3), 2 ** len(which)
 
     def generate(context, builder, signature, arguments):
-        """The instructions: the throws of every case that is asked, then a tree of choices."""
-        bits, words, first = arguments[2:6], arguments[9:], arguments[8]
-        first = context.cast(builder, first, signature.args[8], types.int64)
+        """The instructions: the throws of every case that is asked, then the sum of those that apply."""
+        bits, array, words = arguments[2:6], arguments[7], arguments[9:]
+        first = context.cast(builder, arguments[8], signature.args[8], types.int64)
+        left = list(itertools.accumulate(words, builder.and_))
 
         def toss(case):
-            spare = first.type(SPARE + case)
-            yes = row_of(context, builder, signature.args[6], arguments[6], spare)
-            for k in reversed(range(FIRST)):
+            def row(k):
                 at = builder.add(first, first.type(k * cases + case))
-                row = row_of(context, builder, signature.args[7], arguments[7], at)
-                yes = logic_of(builder, row, yes, words[k], FLIP_AND)
-            return yes
+                return row_of(context, builder, signature.args[7], array, at)
 
-        refused = builder.and_(builder.and_(*words[:2]), builder.and_(*words[2:4]))
-        left = builder.and_(refused, builder.and_(*words[4:]))
-        sure = builder.not_(refused)
-        answers = [toss(case) if len(asked[case]) else sure for case in range(cases)]
-        yes = _chosen(builder, bits[::-1][: len(which)], answers)
-        return context.make_tuple(builder, result, [yes, left, refused])
+            yes = row(0)
+            for k in range(1, FIRST):
+                yes = logic_of(builder, yes, left[k - 1], row(k), FLIP_AND)
+            spare = row_of(context, builder, signature.args[6], arguments[6], first.type(SPARE + case))
+            return logic_of(builder, yes, left[-1], spare, FLIP_AND)
+
+        terms = [toss(case) if len(asked[case]) else None for case in range(cases)]
+        return context.make_tuple(
+            builder, result, [_sum(builder, bits[::-1][: len(which)], terms), left[-1], left[3]]
+        )
 
     return result(which, asked, c3, c2, c1, c0, scratch, chances, at, w0, w1, w2, w3, w4, w5), generate
+
+
+@intrinsic
+def unasked(typing, which, asked, c3, c2, c1, c0):
+    """Where the case is none of those that are asked."""
+
+    def generate(context, builder, signature, arguments):
+        """The instructions: a tree of choices, of which little is left, as it begins with constants."""
+        masks = [ir.Constant(lanes.vector, [0 if len(case) else -1] * WIDTH) for case in asked][: 2 ** len(which)]
+        for bit in arguments[2:][::-1][: len(which)]:
+            masks = [
+                builder.xor(no, builder.and_(bit, builder.xor(no, yes)))
+                for no, yes in zip(masks[::2], masks[1::2], strict=True)
+            ]
+        return masks[0]
+
+    return lanes(which, asked, c3, c2, c1, c0), generate
 
 
 @intrinsic

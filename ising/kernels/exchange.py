@@ -13,7 +13,7 @@ from .chances import GROUP
 from .lanes import LANES, WORDS, aligned
 from .multispin import Multispin
 from .multispin_sweep import sweep_column
-from .tables import DIGITS, HEIGHT, differences, transpose, units
+from .tables import DIGITS, HEIGHT, terms, transpose, units
 from .tally import PLANES, lane_counts_into, tally_into
 from .xoshiro import bare, fraction, jit, step, streams
 
@@ -106,7 +106,8 @@ class Packed:
     def __init__(self, sampler: Multispin, exchanges: Exchanges):
         self._sampler, self._exchanges = sampler, exchanges
         law, layout = sampler.law, sampler.layout
-        self._codes = differences(units(law.probability(exchanges.betas[:, None, None, None])[..., 0]))
+        probability = law.probability(exchanges.betas[:, None, None, None])
+        self._codes = terms(units(probability), law.form[1])[..., 0]
         degrees, cases = self._codes.shape[1:]
         self._tables = aligned((layout.columns, degrees, HEIGHT, cases, WORDS))
         self._chain = np.ascontiguousarray(layout.lanes[1])
@@ -156,7 +157,7 @@ def _energies_of_chains(rows, bonds, sites, planes, counts, owner, energies, mod
 
 @jit
 def _run(
-    which, asked, by_spin, four, signed, n, size, rows, rng, scratch, schedule, chances, tables, codes,
+    which, asked, sure, by_spin, four, signed, n, size, rows, rng, scratch, schedule, chances, tables, codes,
     chain, owner, bonds, sites, planes, counts, energies, model, exchanges,
 ):  # fmt: skip
     order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends = schedule
@@ -167,7 +168,7 @@ def _run(
         for c in range(len(rows)):
             _tables_of_lanes(codes, chain[c], place, tables[c], block)
             sweep_column(
-                which, asked, by_spin, four, signed, rows[c], rng[c], scratch[c], size, 1,
+                which, asked, sure, by_spin, four, signed, rows[c], rng[c], scratch[c], size, 1,
                 order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, chances[c],
             )  # fmt: skip
             _energies_of_chains(rows[c], bonds, sites, planes, counts, owner[c], energies, model)

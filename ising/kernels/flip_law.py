@@ -29,8 +29,8 @@ class Law:
         cases: 2, where two and more unsatisfied bonds make the flip certain, and fewer never do; 4 or, told
             apart by the spin, 8, where four and more count as three; else 8 or 16.
         by_spin: Whether the own spin matters.
-        form: What :func:`sweep_column` calls ``which`` and ``asked``: cases whose flip is certain, for all
-            degrees, or that never occur are not asked.
+        form: What :func:`sweep_column` calls ``which``, ``asked`` and ``sure``: cases whose flip is certain,
+            for all degrees, or that never occur are not asked.
     """
 
     def __init__(self, update: str, J: float, h: float, degrees: np.ndarray):
@@ -49,7 +49,7 @@ class Law:
         certain = free[:, : 1 + self.by_spin, :width].reshape(len(degrees), self.cases).all(0)
         never = np.tile(np.arange(width) > degrees.max(), 1 + self.by_spin)
         asked = [(0,) * (not c) for c in certain | never] + [()] * (16 - self.cases)
-        self.form = (0,) * (self.cases.bit_length() - 1), tuple(asked)
+        self.form = (0,) * (self.cases.bit_length() - 1), tuple(asked), (0,) * bool(certain.any())
 
     def probability(self, beta: np.ndarray) -> np.ndarray:
         """Of a flip: ``(*, 1, 1, lanes)`` betas to ``(*, degrees, cases, lanes)``."""
@@ -61,4 +61,4 @@ class Law:
         Arguments:
             beta: By lane, ``(columns, 512)``, or ``(1, 1)`` for all alike.
         """
-        return tables(self.probability(beta[:, None, None, :])).reshape(len(beta), -1, WORDS)
+        return tables(self.probability(beta[:, None, None, :]), self.form[1]).reshape(len(beta), -1, WORDS)

@@ -218,6 +218,35 @@ def some(typing, value):
     return types.boolean(value), generate
 
 
+@intrinsic(prefer_literal=True)
+def rows_with_some(typing, rows, first, n):
+    """In which of n rows, a constant, any bit is set: bit k is row ``first + k``."""
+    count = n.literal_value
+
+    def generate(context, builder, signature, arguments):
+        first = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        found = _WORD(0)
+        for k in range(count):
+            row = row_of(context, builder, signature.args[0], arguments[0], builder.add(first, first.type(k)))
+            words = builder.icmp_unsigned("!=", row, ir.Constant(_VECTOR, None))
+            mask = ir.IntType(WIDTH)
+            there = builder.icmp_unsigned("!=", builder.bitcast(words, mask), mask(0))
+            found = builder.or_(found, builder.shl(builder.zext(there, _WORD), _WORD(k)))
+        return found
+
+    return types.uint64(rows, first, n), generate
+
+
+@intrinsic
+def lowest(typing, word):
+    """Which is the lowest bit that is set; one is."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(word), generate
+
+
 @intrinsic
 def fours(typing, value):
     """All bits of every four words of which any bit is set, none of the others."""

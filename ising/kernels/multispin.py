@@ -69,7 +69,7 @@ class Multispin:
         self._fill(self.layout.pack(spins))
         self.signed = bool(self.layout.against.any())
         four = self.schedule[1].shape[1] == 4
-        self.form = (*self.law.form, self.law.by_spin, (0,) * four, (0,) * self.signed)
+        self.form = (*self.law.form, (0,) * self.law.by_spin, (0,) * four, (0,) * self.signed)
         self.set_beta(beta)
 
     def sweep(self, n: int) -> float:

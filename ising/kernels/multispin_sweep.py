@@ -6,7 +6,7 @@ neighbours are counted; what is open then is settled for all of them.
 
 import numpy as np
 
-from .chances import GROUP, OPEN, decide, settle, spares, take, untaken
+from .chances import GROUP, OPEN, decide, settle, spares, take, unasked, untaken
 from .lanes import (
     AND_NOT,
     ANY_DIFFERS,
@@ -20,10 +20,12 @@ from .lanes import (
     XOR3,
     entry,
     load,
+    lowest,
     logic,
     ones,
     part,
     some,
+    rows_with_some,
     splat,
     store,
 )
@@ -116,34 +118,33 @@ def _count(four, signed, rows, own, neighbours, against, g):
 
 @inline
 def _attempt(
-    which, asked, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g, chances, at,
+    which, asked, sure, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g, chances, at,
     w0, w1, w2, w3, w4, w5, taken,
 ):  # fmt: skip
     """Tries to flip the spins of row g of a group."""
     row = entry(order, start + g)
     own = load(rows, row)
     if len(which) == 1:  # with two unsatisfied bonds the flip is certain
-        one, two = _one_or_two(four, signed, rows, own, neighbours, against, start + g)
-        flip, left, refused = decide(
-            which, asked, own, own, own, one, scratch, chances, at, w0, w1, w2, w3, w4, w5
-        )
-        flip, left = logic(two, refused, flip, CHOOSE_NOT), logic(left, two, two, AND_NOT)
-        turned, taken = take(which, asked, scratch, g, left, own, own, own, one, taken)
+        one, free = _one_or_two(four, signed, rows, own, neighbours, against, start + g)
+        c0 = c1 = c2 = one
     else:
         c0, c1, c2 = _count(four, signed, rows, own, neighbours, against, start + g)
-        if len(which) == 2 or (len(which) == 3 and by_spin):  # four count as three
+        if len(which) == 2 or (len(which) == 3 and len(by_spin)):  # four count as three
             c1, c0, c2 = c1 | c2, c0 | c2, own
-        flip, left, _ = decide(
-            which, asked, own, c2, c1, c0, scratch, chances, at, w0, w1, w2, w3, w4, w5
-        )
-        turned, taken = take(which, asked, scratch, g, left, own, c2, c1, c0, taken)
+        free = unasked(which, asked, own, c2, c1, c0)
+    flip, left, refused = decide(
+        which, asked, own, c2, c1, c0, scratch, chances, at, w0, w1, w2, w3, w4, w5
+    )
+    if len(sure):
+        flip, left = logic(free, refused, flip, CHOOSE_NOT), logic(left, free, free, AND_NOT)
+    turned, taken = take(which, asked, scratch, g, left, own, c2, c1, c0, taken)
     store(rows, row, logic(own, flip, turned, XOR3))
     return taken
 
 
 @bare
 def sweep_column(
-    which, asked, by_spin, four, signed, rows, state, scratch, size, n,
+    which, asked, sure, by_spin, four, signed, rows, state, scratch, size, n,
     order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, chances,
 ):  # fmt: skip
     """Makes n sweeps of one column.
@@ -158,7 +159,7 @@ def sweep_column(
                 last = min(group + BLOCK, colour_ends[colour])
                 for p in range(PARTS):
                     _sweep_groups(
-                        which, asked, by_spin, four, signed, part(rows, p), part(state, p), part(scratch, p),
+                        which, asked, sure, by_spin, four, signed, part(rows, p), part(state, p), part(scratch, p),
                         size, group, last, order, neighbours, against, kinds, part(chances, p),
                     )  # fmt: skip
                 group = last
@@ -168,7 +169,7 @@ def sweep_column(
 
 @inline
 def _sweep_groups(
-    which, asked, by_spin, four, signed, rows, state, scratch, size,
+    which, asked, sure, by_spin, four, signed, rows, state, scratch, size,
     first, last, order, neighbours, against, kinds, chances,
 ):  # fmt: skip
     """Makes one sweep of some groups of rows of one colour."""
@@ -183,16 +184,19 @@ def _sweep_groups(
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             taken = _attempt(
-                which, asked, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g,
+                which, asked, sure, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g,
                 chances, at, a0, a1, a2, a3, b0, b1, taken,
             )  # fmt: skip
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             taken = _attempt(
-                which, asked, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g + 1,
+                which, asked, sure, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g + 1,
                 chances, at, b2, b3, a0, a1, a2, a3, taken,
             )  # fmt: skip
-        for g in range(size if some(taken[2]) else 0):
-            if some(load(scratch, OPEN + g)):
+        if some(taken[2]):
+            waiting = rows_with_some(scratch, OPEN, GROUP)
+            while waiting:
+                g = lowest(waiting)
+                waiting &= waiting - np.uint64(1)
                 turned, s0, s1, s2, s3, counter = settle(
                     which, asked, scratch, g, chances, at, s0, s1, s2, s3, counter, increment
                 )

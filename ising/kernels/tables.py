@@ -1,5 +1,7 @@
 """Probabilities as rows of binary digits, which :mod:`ising.kernels.chances` works with."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .lanes import LANES, WORDS, aligned
@@ -22,13 +24,13 @@ def digits(probabilities: np.ndarray) -> np.ndarray:
     return _rows(units(probabilities), DIGITS)
 
 
-def tables(probabilities: np.ndarray) -> np.ndarray:
+def tables(probabilities: np.ndarray, asked: Sequence[tuple] = ((0,),) * 16) -> np.ndarray:
     """What :mod:`ising.kernels.chances` needs of probabilities ``(*, cases, lanes)``.
 
     Returns:
-        Rows ``(*, 66, cases, 8)``: where a binary digit differs from the one before it.
+        Rows ``(*, 66, cases, 8)``: the terms of where a binary digit differs from the one before it.
     """
-    return _rows(differences(units(probabilities)), HEIGHT)
+    return _rows(terms(units(probabilities), asked), HEIGHT)
 
 
 def units(probabilities: np.ndarray) -> np.ndarray:
@@ -36,14 +38,22 @@ def units(probabilities: np.ndarray) -> np.ndarray:
     return (np.clip(probabilities, 0, 1 - 2.0**-53) * 2.0**64).astype(np.uint64)
 
 
-def differences(units: np.ndarray) -> np.ndarray:
-    """Each binary digit less the one before it, modulo 2: the Gray code of a number.
+def terms(units: np.ndarray, asked: Sequence[tuple]) -> np.ndarray:
+    """Numbers ``(*, cases, lanes)`` as sums modulo 2, digit by digit, of the differences of their digits.
+
+    Each digit less the one before it, modulo 2, is the sum of the terms of a case and of all the cases that
+    are asked and whose bits are among its own.
 
     Example:
-        >>> bin(differences(np.uint64(0b1101)))
-        '0b1011'
+        >>> [bin(term) for term in terms(np.array([[0b1101], [0b0001]], dtype=np.uint64), ((0,), (0,)))[:, 0]]
+        ['0b1011', '0b1010']
     """
-    return units ^ (units >> np.uint64(1))
+    found = units ^ (units >> np.uint64(1))
+    for case in range(found.shape[-2]):
+        for other in range(case):
+            if other & case == other and len(asked[other]):
+                found[..., case, :] ^= found[..., other, :]
+    return found
 
 
 def _rows(numbers: np.ndarray, height: int) -> np.ndarray:
