@@ -24,7 +24,22 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .lanes import (CHOOSE, FLIP_AND, WIDTH, fours, lanes, load, logic, logic_of, row_of, some, splat, store, store_row,)
+from .lanes import (
+    CHOOSE,
+    FLIP_AND,
+    WIDTH,
+    fours,
+    lanes,
+    load,
+    logic,
+    logic_of,
+    row_of,
+    rows_with_some,
+    some,
+    splat,
+    store,
+    store_row,
+)
 from .shishua import draw
 from .tables import FIRST, HEIGHT
 from .xoshiro import inline
@@ -41,16 +56,16 @@ ANSWER, SCRATCH = 7 * GROUP, 8 * GROUP
 
 
 def _sum(builder, bits, terms):
-    """The sum modulo 2 of the terms of all cases whose bits are set, the lowest bit first; None is no term."""
+    """The sum modulo 2 of the terms of cases whose bits are set, the lowest bit first; None is no term."""
+
+    def added(bit, no, yes):
+        if yes is None:
+            return no
+        return builder.and_(bit, yes) if no is None else logic_of(builder, no, bit, yes, FLIP_AND)
+
     for bit in bits:
-        pairs = list(zip(terms[::2], terms[1::2], strict=True))
-        terms = [
-            no if yes is None
-            else builder.and_(bit, yes) if no is None
-            else logic_of(builder, no, bit, yes, FLIP_AND)
-            for no, yes in pairs
-        ]
-    return terms[0]
+        terms = [added(bit, no, yes) for no, yes in zip(terms[::2], terms[1::2], strict=True)]
+    return ir.Constant(lanes.vector, None) if terms[0] is None else terms[0]
 
 
 @intrinsic
@@ -115,7 +130,9 @@ def unasked(typing, which, asked, c3, c2, c1, c0):
 
     def generate(context, builder, signature, arguments):
         """The instructions: a tree of choices, of which little is left, as it begins with constants."""
-        masks = [ir.Constant(lanes.vector, [0 if len(case) else -1] * WIDTH) for case in asked][: 2 ** len(which)]
+        masks = [ir.Constant(lanes.vector, [0 if len(case) else -1] * WIDTH) for case in asked][
+            : 2 ** len(which)
+        ]
         for bit in arguments[2:][::-1][: len(which)]:
             masks = [
                 builder.xor(no, builder.and_(bit, builder.xor(no, yes)))
@@ -133,9 +150,7 @@ def _thrown(typing, which, asked, scratch, spare, chances, at, left, w0, w1, w2,
 
     def generate(context, builder, signature, arguments):
         """The instructions."""
-        spare, first = (
-            context.cast(builder, arguments[k], signature.args[k], types.int64) for k in (3, 5)
-        )
+        spare, first = (context.cast(builder, arguments[k], signature.args[k], types.int64) for k in (3, 5))
         lefts = [arguments[6]]
         for word in arguments[7:]:
             lefts.append(builder.and_(lefts[-1], word))
@@ -228,6 +243,12 @@ def take(which, asked, scratch, g, left, c3, c2, c1, c0, taken):
         store(scratch, CASE + 3 * GROUP + g, c3)
     turned = more & digit(which, asked, c3, c2, c1, c0, scratch, OTHER)
     return turned, (first | left, second | more, waiting | rest)
+
+
+@inline
+def waits(scratch, taken):
+    """Which rows of a group wait for :func:`settle`, as the bits of a word."""
+    return rows_with_some(scratch, OPEN, GROUP) if some(taken[2]) else np.uint64(0)
 
 
 @inline

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 
-from .chances import GROUP
 from .lanes import LANES, WORDS, aligned
 from .multispin import Multispin
 from .multispin_sweep import sweep_column
@@ -120,7 +119,7 @@ class Packed:
         """Repeats n times: one sweep of every chain, then one round of exchanges."""
         s = self._sampler
         _run(
-            *s.form, n, GROUP, s.rows, s.rng, s.scratch, s.schedule,
+            s.form, n, s.rows, s.rng, s.scratch, s.schedule,
             self._tables.reshape(len(s.rows), -1, WORDS), self._tables, self._codes,
             self._chain, self._owner, *s.ends, self._planes, self._counts, self._energies,
             np.array([s.J, s.h, s.bonds, s.n_sites], dtype=np.float64), self._exchanges.arrays(),
@@ -157,7 +156,7 @@ def _energies_of_chains(rows, bonds, sites, planes, counts, owner, energies, mod
 
 @jit
 def _run(
-    which, asked, sure, by_spin, four, signed, n, size, rows, rng, scratch, schedule, chances, tables, codes,
+    form, n, rows, rng, scratch, schedule, chances, tables, codes,
     chain, owner, bonds, sites, planes, counts, energies, model, exchanges,
 ):  # fmt: skip
     order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends = schedule
@@ -168,7 +167,7 @@ def _run(
         for c in range(len(rows)):
             _tables_of_lanes(codes, chain[c], place, tables[c], block)
             sweep_column(
-                which, asked, sure, by_spin, four, signed, rows[c], rng[c], scratch[c], size, 1,
+                form, rows[c], rng[c], scratch[c], 1,
                 order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, chances[c],
             )  # fmt: skip
             _energies_of_chains(rows[c], bonds, sites, planes, counts, owner[c], energies, model)

@@ -49,14 +49,15 @@ class Law:
         certain = free[:, : 1 + self.by_spin, :width].reshape(len(degrees), self.cases).all(0)
         never = np.tile(np.arange(width) > degrees.max(), 1 + self.by_spin)
         asked = [(0,) * (not c) for c in certain | never] + [()] * (16 - self.cases)
-        self.form = (0,) * (self.cases.bit_length() - 1), tuple(asked), (0,) * bool(certain.any())
+        sure = self.cases == 2 or certain.any()
+        self.form = (0,) * (self.cases.bit_length() - 1), tuple(asked), (0,) * bool(sure)
 
     def probability(self, beta: np.ndarray) -> np.ndarray:
         """Of a flip: ``(*, 1, 1, lanes)`` betas to ``(*, degrees, cases, lanes)``."""
         return self._probability(beta * self._cost[..., None])
 
     def tables(self, beta: np.ndarray) -> np.ndarray:
-        """Rows of :func:`ising.kernels.tables.tables`, ``(columns, degrees * 67 * cases, 8)``.
+        """Rows of :func:`ising.kernels.tables.tables`, ``(columns, degrees * 66 * cases, 8)``.
 
         Arguments:
             beta: By lane, ``(columns, 512)``, or ``(1, 1)`` for all alike.

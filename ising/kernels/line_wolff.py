@@ -25,7 +25,7 @@ from numba import int64, uint64
 from ..model import Ising
 from ..updates import few_clusters
 from . import bits
-from .chances import GROUP, OPEN, SCRATCH, settle, spares, untaken
+from .chances import GROUP, SCRATCH, settle, spares, untaken, waits
 from .lanes import (
     AND_NOT,
     LANES,
@@ -38,6 +38,7 @@ from .lanes import (
     load,
     load_row,
     logic,
+    lowest,
     ones,
     part,
     some,
@@ -104,7 +105,7 @@ class LineWolff:
             chance = self._chance if len(self._chance) == 1 else self._chance[its]
             shape = self._shape[0], self._span
             return _flip_clusters(
-                self._rows[its], self._rng[its], *work, GROUP, n, self._seeds, *shape, sign, chance
+                self._rows[its], self._rng[its], *work, n, self._seeds, *shape, sign, chance
             )
 
         if len(self._shares) == 1:
@@ -213,7 +214,7 @@ def _ask(rows, bonds, height, span, sign):
 
 
 @inline
-def _draw(state, bonds, scratch, size, n, chance):
+def _draw(state, bonds, scratch, n, chance):
     """Makes the bonds of one part: each satisfied one with its probability. Rows beyond the last are zero."""
     s0, s1, s2, s3, counter, increment = resume(state)
     for start in range(0, n, GROUP):
@@ -228,12 +229,14 @@ def _draw(state, bonds, scratch, size, n, chance):
             there, taken = decided(there, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
             store(bonds, start + g, here)
             store(bonds, start + g + 1, there)
-        for g in range(size if some(taken[2]) else 0):
-            if some(load(scratch, OPEN + g)):
-                turned, s0, s1, s2, s3, counter = settle(
-                    (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
-                )
-                store(bonds, start + g, load(bonds, start + g) ^ turned)
+        waiting = waits(scratch, taken)
+        while waiting:
+            g = lowest(waiting)
+            turned, s0, s1, s2, s3, counter = settle(
+                (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
+            )
+            store(bonds, start + g, load(bonds, start + g) ^ turned)
+            waiting &= waiting - uint64(1)
     keep(state, s0, s1, s2, s3, counter)
 
 
@@ -337,7 +340,7 @@ def _flood(marked, bonds, tables, height, span):
 
 @bare
 def _flip_clusters(
-    groups, states, marked, bonds, tables, scratch, size, n, seeds, height, span, sign, chances
+    groups, states, marked, bonds, tables, scratch, n, seeds, height, span, sign, chances
 ):  # fmt: skip
     """Makes n updates of every chain of these groups; returns the flips of the last ones."""
     flips = uint64(0)
@@ -347,7 +350,7 @@ def _flip_clusters(
             for p in range(PARTS):
                 own, stream, notes, mine = part(rows, p), part(state, p), part(scratch, p), part(bonds, p)
                 _ask(own, mine, height, span, sign)
-                _draw(stream, mine, notes, size, 2 * len(rows), part(chance, p))
+                _draw(stream, mine, notes, 2 * len(rows), part(chance, p))
                 _mark_seeds(stream, part(marked, p), notes, seeds, span)
             _flood(marked, bonds, tables, height, span)
             for p in range(PARTS):

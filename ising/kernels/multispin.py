@@ -19,7 +19,7 @@ import numpy as np
 
 from ..model import Ising
 from . import schedule, tiles
-from .chances import GROUP, SCRATCH
+from .chances import SCRATCH
 from .flip_law import FLIP_PROBABILITY, Law
 from .lanes import WORDS, aligned
 from .multispin_sweep import copy_ghosts, flips, sweep_column
@@ -77,12 +77,12 @@ class Multispin:
 
         def sweep(column: int) -> int:
             rows = self.rows[column]
-            work = (rows, self.rng[column], self.scratch[column], GROUP)
+            work = (rows, self.rng[column], self.scratch[column])
             tables = (*self.schedule, self._chances[column % len(self._chances)])
-            sweep_column(*self.form, *work, n - 1, *tables)
+            sweep_column(self.form, *work, n - 1, *tables)
             before = aligned((self.layout.rows, WORDS))
             before[:] = rows[: len(before)]
-            sweep_column(*self.form, *work, 1, *tables)
+            sweep_column(self.form, *work, 1, *tables)
             return flips(rows, before, self.used[column : column + 1], len(before))
 
         return sum(self._over_columns(sweep)) / (self.layout.chains * self.n_sites) if n else 0.0

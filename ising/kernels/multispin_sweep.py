@@ -1,12 +1,12 @@
 """The compiled sweep of :mod:`ising.kernels.multispin`.
 
-Sixteen rows of one colour are decided together: each gets its answer by six random bits as soon as its
-neighbours are counted; what is open then is settled for all of them.
+Sixteen rows of one colour share their spare answers: each row is decided as soon as its neighbours are
+counted; what waits then is settled.
 """
 
 import numpy as np
 
-from .chances import GROUP, OPEN, decide, settle, spares, take, unasked, untaken
+from .chances import GROUP, decide, settle, spares, take, unasked, untaken, waits
 from .lanes import (
     AND_NOT,
     ANY_DIFFERS,
@@ -20,12 +20,10 @@ from .lanes import (
     XOR3,
     entry,
     load,
-    lowest,
     logic,
+    lowest,
     ones,
     part,
-    some,
-    rows_with_some,
     splat,
     store,
 )
@@ -118,10 +116,10 @@ def _count(four, signed, rows, own, neighbours, against, g):
 
 @inline
 def _attempt(
-    which, asked, sure, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g, chances, at,
-    w0, w1, w2, w3, w4, w5, taken,
+    form, rows, order, neighbours, against, scratch, start, g, chances, at, w0, w1, w2, w3, w4, w5, taken
 ):  # fmt: skip
     """Tries to flip the spins of row g of a group."""
+    which, asked, sure, by_spin, four, signed = form
     row = entry(order, start + g)
     own = load(rows, row)
     if len(which) == 1:  # with two unsatisfied bonds the flip is certain
@@ -132,9 +130,7 @@ def _attempt(
         if len(which) == 2 or (len(which) == 3 and len(by_spin)):  # four count as three
             c1, c0, c2 = c1 | c2, c0 | c2, own
         free = unasked(which, asked, own, c2, c1, c0)
-    flip, left, refused = decide(
-        which, asked, own, c2, c1, c0, scratch, chances, at, w0, w1, w2, w3, w4, w5
-    )
+    flip, left, refused = decide(which, asked, own, c2, c1, c0, scratch, chances, at, w0, w1, w2, w3, w4, w5)
     if len(sure):
         flip, left = logic(free, refused, flip, CHOOSE_NOT), logic(left, free, free, AND_NOT)
     turned, taken = take(which, asked, scratch, g, left, own, c2, c1, c0, taken)
@@ -144,13 +140,13 @@ def _attempt(
 
 @bare
 def sweep_column(
-    which, asked, sure, by_spin, four, signed, rows, state, scratch, size, n,
-    order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, chances,
+    form, rows, state, scratch, n, order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, chances
 ):  # fmt: skip
     """Makes n sweeps of one column.
 
-    ``which``, ``asked``, ``four`` and ``signed`` are tuples whose lengths tell the number of case bits, which
-    cases are asked, whether there are four neighbours, and whether signs matter.
+    ``form`` is made of tuples whose lengths tell: ``which`` the number of case bits, ``asked`` for each case
+    if it is asked, ``sure`` if the others are certain, ``by_spin`` if the own spin matters, ``four`` if there
+    are four neighbours, and ``signed`` if signs matter.
     """
     for _ in range(n):
         group = first_ghost = 0
@@ -159,8 +155,8 @@ def sweep_column(
                 last = min(group + BLOCK, colour_ends[colour])
                 for p in range(PARTS):
                     _sweep_groups(
-                        which, asked, sure, by_spin, four, signed, part(rows, p), part(state, p), part(scratch, p),
-                        size, group, last, order, neighbours, against, kinds, part(chances, p),
+                        form, part(rows, p), part(state, p), part(scratch, p), group, last,
+                        order, neighbours, against, kinds, part(chances, p),
                     )  # fmt: skip
                 group = last
             _copy(rows, ghosts, first_ghost, ghost_ends[colour])
@@ -169,10 +165,10 @@ def sweep_column(
 
 @inline
 def _sweep_groups(
-    which, asked, sure, by_spin, four, signed, rows, state, scratch, size,
-    first, last, order, neighbours, against, kinds, chances,
+    form, rows, state, scratch, first, last, order, neighbours, against, kinds, chances
 ):  # fmt: skip
     """Makes one sweep of some groups of rows of one colour."""
+    which, asked = form[:2]
     s0, s1, s2, s3, counter, increment = resume(state)
     for group in range(first, last):
         start, at = group * GROUP, (kinds[group] * HEIGHT) << len(which)
@@ -184,24 +180,23 @@ def _sweep_groups(
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             b0, b1, b2, b3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             taken = _attempt(
-                which, asked, sure, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g,
-                chances, at, a0, a1, a2, a3, b0, b1, taken,
+                form, rows, order, neighbours, against, scratch, start, g, chances, at,
+                a0, a1, a2, a3, b0, b1, taken,
             )  # fmt: skip
             a0, a1, a2, a3, s0, s1, s2, s3, counter = draw(s0, s1, s2, s3, counter, increment)
             taken = _attempt(
-                which, asked, sure, by_spin, four, signed, rows, order, neighbours, against, scratch, start, g + 1,
-                chances, at, b2, b3, a0, a1, a2, a3, taken,
+                form, rows, order, neighbours, against, scratch, start, g + 1, chances, at,
+                b2, b3, a0, a1, a2, a3, taken,
             )  # fmt: skip
-        if some(taken[2]):
-            waiting = rows_with_some(scratch, OPEN, GROUP)
-            while waiting:
-                g = lowest(waiting)
-                waiting &= waiting - np.uint64(1)
-                turned, s0, s1, s2, s3, counter = settle(
-                    which, asked, scratch, g, chances, at, s0, s1, s2, s3, counter, increment
-                )
-                row = entry(order, start + g)
-                store(rows, row, load(rows, row) ^ turned)
+        waiting = waits(scratch, taken)
+        while waiting:
+            g = lowest(waiting)
+            turned, s0, s1, s2, s3, counter = settle(
+                which, asked, scratch, g, chances, at, s0, s1, s2, s3, counter, increment
+            )
+            row = entry(order, start + g)
+            store(rows, row, load(rows, row) ^ turned)
+            waiting &= waiting - np.uint64(1)
     keep(state, s0, s1, s2, s3, counter)
 
 

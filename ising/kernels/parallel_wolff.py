@@ -17,7 +17,7 @@ from numba import int64, uint64
 from ..model import Ising
 from ..updates import few_clusters
 from . import bits, tiles
-from .chances import ANSWER, GROUP, OPEN, SCRATCH, decide, settle, spares, take, untaken
+from .chances import ANSWER, GROUP, OPEN, SCRATCH, decide, settle, spares, take, untaken, waits
 from .lanes import (
     AND_NOT,
     EQUAL_AND,
@@ -33,6 +33,7 @@ from .lanes import (
     load,
     load_row,
     logic,
+    lowest,
     ones,
     part,
     some,
@@ -99,7 +100,6 @@ class ParallelWolff:
                     self._used[column : column + 1],
                     *work,
                     dirty,
-                    GROUP,
                     n,
                     self._seeds,
                     *self._graph,
@@ -206,14 +206,14 @@ def _satisfied(rows, low, high, signs, e):
 
 @inline
 def decided(asked, scratch, g, chance, w0, w1, w2, w3, w4, w5, taken):
-    """The answers of row g where it is asked, elsewhere no, and what is taken of the spare ones."""
+    """The answers of row g where it is asked, elsewhere no; and what is taken of the spare ones."""
     yes, left, _ = decide((), ASKED, asked, asked, asked, asked, scratch, chance, 0, w0, w1, w2, w3, w4, w5)
     turned, taken = take((), ASKED, scratch, g, left & asked, asked, asked, asked, asked, taken)
     return logic(turned, yes, asked, FLIP_AND), taken
 
 
 @inline
-def _draw_bonds(rows, state, bonds, scratch, size, low, high, signs, chance):
+def _draw_bonds(rows, state, bonds, scratch, low, high, signs, chance):
     """Makes the bonds of one part: each satisfied one with its probability."""
     s0, s1, s2, s3, counter, increment = resume(state)
     for start in range(0, len(low), GROUP):
@@ -229,17 +229,19 @@ def _draw_bonds(rows, state, bonds, scratch, size, low, high, signs, chance):
             asked = _satisfied(rows, low, high, signs, start + g + 1)
             active, taken = decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
             store(bonds, start + g + 1, active)
-        for g in range(size if some(taken[2]) else 0):
-            if some(load(scratch, OPEN + g)):
-                turned, s0, s1, s2, s3, counter = settle(
-                    (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
-                )
-                store(bonds, start + g, load(bonds, start + g) ^ turned)
+        waiting = waits(scratch, taken)
+        while waiting:
+            g = lowest(waiting)
+            turned, s0, s1, s2, s3, counter = settle(
+                (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
+            )
+            store(bonds, start + g, load(bonds, start + g) ^ turned)
+            waiting &= waiting - uint64(1)
     keep(state, s0, s1, s2, s3, counter)
 
 
 @inline
-def _tied(rows, state, marked, scratch, size, n_sites, chance, up):
+def _tied(rows, state, marked, scratch, n_sites, chance, up):
     """The lanes in which a marked spin is tied to the ghost spin."""
     s0, s1, s2, s3, counter, increment = resume(state)
     tied, along = splat(uint64(0)), load(up, 0)
@@ -257,7 +259,7 @@ def _tied(rows, state, marked, scratch, size, n_sites, chance, up):
             asked = logic(load(marked, j), load(rows, j), along, EQUAL_AND)
             active, taken = decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
             store(scratch, ANSWER + g + 1, active)
-        for g in range(size):
+        for g in range(GROUP):
             turned = load(scratch, OPEN + g)
             if some(turned):
                 turned, s0, s1, s2, s3, counter = settle(
@@ -345,7 +347,7 @@ def _flood(marked, bonds, before, there, bond, first, next_lines, dirty):
 
 @bare
 def _flip_clusters(
-    rows, state, used, marked, bonds, scratch, dirty, size, n, seeds,
+    rows, state, used, marked, bonds, scratch, dirty, n, seeds,
     low, high, signs, before, there, bond, first, next_lines, chance, tie, up,
 ):  # fmt: skip
     """Makes n clusters in every lane of a column; returns the flips of the last ones, in the lanes used."""
@@ -353,14 +355,14 @@ def _flip_clusters(
     for left in range(n, 0, -1):
         for p in range(PARTS):
             own, stream, notes = part(rows, p), part(state, p), part(scratch, p)
-            _draw_bonds(own, stream, part(bonds, p), notes, size, low, high, signs, part(chance, p))
+            _draw_bonds(own, stream, part(bonds, p), notes, low, high, signs, part(chance, p))
             _mark_seeds(stream, part(marked, p), notes, n_sites, seeds)
         _flood(marked, bonds, before, there, bond, first, next_lines, dirty)
         for p in range(PARTS):
             own, marks, notes = part(rows, p), part(marked, p), part(scratch, p)
             tied = splat(uint64(0))
             if len(tie):
-                tied = _tied(own, part(state, p), marks, notes, size, n_sites, part(tie, p), up)
+                tied = _tied(own, part(state, p), marks, notes, n_sites, part(tie, p), up)
             for i in range(n_sites):
                 flip = logic(load(marks, i), tied, tied, AND_NOT)
                 store(own, i, load(own, i) ^ flip)

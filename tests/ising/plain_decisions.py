@@ -1,8 +1,11 @@
 """What :mod:`ising.kernels.chances` does with random numbers, lane by lane and digit by digit, in numpy."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ising.kernels.chances import GROUP, SLOT_DIGITS
+from ising.kernels.chances import GROUP, SPARE_DIGITS
+from ising.kernels.tables import FIRST, HEIGHT
 
 
 class Generator:
@@ -36,54 +39,44 @@ def lanes(words: np.ndarray) -> np.ndarray:
 def group(generator: Generator, p: np.ndarray, planes: np.ndarray) -> np.ndarray:
     """The answers of 16 rows, bool ``(16, 256)``, in cases told by planes of words ``(bits, 16, 4)``."""
     case = sum(lanes(plane).astype(int) << k for k, plane in enumerate(planes))
-    units = np.array([int(x * 2.0**64) for x in p], dtype=object)
-    turned_over = units >= 2**63
-    smaller = np.where(turned_over, 2**64 - units, units)[case]
-    answers, left = np.empty(case.shape, dtype=bool), np.empty(case.shape, dtype=bool)
+    units = [int(x * 2.0**64) for x in p]
+    spares = [spare(generator, units) for _ in range(2)]
+    answers, taken = np.empty(case.shape, dtype=bool), np.zeros(256, dtype=int)
+    waiting = np.zeros(case.shape, dtype=bool)
     for g in range(GROUP):
-        words = generator.draw() + generator.draw()[:2]
-        yes = np.zeros(256, dtype=bool)
-        for k, word in enumerate(words):
-            yes = np.where(digit(smaller[g], 5 - k), yes | ~word, yes & word)  # the lowest first
-        answers[g], left[g] = yes ^ turned_over[case[g]], ~np.any(words, axis=0)
-    settle(generator, smaller * 64, answers, left)
+        words = np.stack(generator.draw() + generator.draw()[:2])
+        throw = np.where(words.all(0), len(words), words.argmin(0))  # the first that is 0
+        for lane in range(256):
+            answers[g, lane] = digit(units[case[g, lane]], throw[lane])
+            if throw[lane] == len(words):
+                waiting[g, lane] = taken[lane] > 1
+                answers[g, lane] = spares[min(taken[lane], 1)][lane][case[g, lane]]
+                taken[lane] += 1
+    for g in np.flatnonzero(waiting.any(1)):
+        generator.settled += 1
+        throw = throws(generator, waiting[g])
+        for lane in np.flatnonzero(waiting[g]):
+            answers[g, lane] = digit(units[case[g, lane]], throw[lane])
     return answers
 
 
-def digit(numbers: np.ndarray, k: int) -> np.ndarray:
-    """Digit k after the binary point, from 0 on, of numbers in units of 2**-64; 0 beyond the last."""
-    return np.array([k < 64 and n >> (63 - k) & 1 for n in numbers], dtype=bool)
+def digit(number: int, k: int) -> bool:
+    """Digit k after the binary point, from 0 on, in units of 2**-64; beyond the last it is that one."""
+    return bool(number >> max(0, 63 - int(k)) & 1)
 
 
-def settle(generator: Generator, rest: np.ndarray, answers: np.ndarray, left: np.ndarray) -> None:
-    """Turns answers where the rest says so: two rows of each lane in slots, the others one by one."""
-    rank = np.cumsum(left, axis=0) - 1
-    slots = [left & (rank == k) for k in range(2)]
-    numbers = [np.where(slot, rest, 0).sum(0) for slot in slots]
-    still, turn = [slot.any(0) for slot in slots], np.zeros((2, 256), dtype=bool)
-    for k in range(0, SLOT_DIGITS, 2):
-        words = generator.draw()
-        for turned, open_, number, own in zip(turn, still, numbers, (words[::2], words[1::2]), strict=True):
-            compare(turned, open_, number, k, own)
-    for slot, turned, open_, number in zip(slots, turn, still, numbers, strict=True):
-        alone(generator, turned, open_, number, SLOT_DIGITS)
-        answers ^= slot & turned
-    for g in range(GROUP):
-        turned = np.zeros(256, dtype=bool)
-        alone(generator, turned, left[g] & (rank[g] > 1), rest[g], 0)
-        answers[g] ^= turned
+def spare(generator: Generator, units: list[int]) -> list[list[bool]]:
+    """A spare answer in every lane for every case."""
+    words = [word for _ in range(SPARE_DIGITS // 4) for word in generator.draw()]
+    throw = throws(generator, np.ones(256, dtype=bool), words)
+    return [[digit(number, k) for number in units] for k in throw]
 
 
-def compare(turned: np.ndarray, open_: np.ndarray, number: np.ndarray, k: int, words: list) -> None:
-    """Digits of the number from k on with those of a random one; a smaller random number turns the answer."""
-    for i, word in enumerate(words):
-        d = digit(number % 2**64, k + i)
-        turned |= open_ & d & ~word
-        open_ &= d == word
-
-
-def alone(generator: Generator, turned: np.ndarray, open_: np.ndarray, number: np.ndarray, k: int) -> None:
-    generator.settled += open_.any()
-    while open_.any() and k < 60:
-        compare(turned, open_, number, k, generator.draw())
-        k += 4
+def throws(generator: Generator, open_: np.ndarray, words: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """The number of the first throw from the seventh on that is 0, where open; new ones follow the words."""
+    open_, throw, words = open_.copy(), np.full(256, FIRST), list(words)
+    while words or (open_.any() and throw.max() < HEIGHT):
+        words = words or generator.draw()
+        open_ &= words.pop(0)
+        throw += open_
+    return throw

@@ -14,7 +14,7 @@ import torch
 
 from ising import kernels, lattices, stats, updates
 from ising.kernels import chances, schedule, shishua, tables, tally, tiles
-from ising.kernels.lanes import PARTS, aligned, load, part, store
+from ising.kernels.lanes import PARTS, aligned, load, lowest, part, store
 from ising.kernels.shishua import draw as shishua_draw
 from ising.kernels.shishua import keep, resume
 from ising.kernels.xoshiro import bare, jit, step, streams
@@ -224,8 +224,9 @@ def test_rare_flips_keep_their_relative_precision():
     """The smallest acceptance of the square lattice at T = 0.35, 1e-10, is not rounded to zero."""
     law = kernels.multispin.Law("metropolis", 1.0, 0.0, np.array([4]))
     rows = law.tables(np.full((1, 1), 1 / 0.35)).reshape(tables.HEIGHT, law.cases, 8)[:, 0, 0] & np.uint64(1)
-    assert not rows[: tables.REST].any()
-    p = (rows[tables.REST :] * 0.5 ** np.arange(7, 67)).sum()
+    digits = np.bitwise_xor.accumulate(rows)
+    assert not digits[: tables.FIRST].any()
+    p = (digits * 0.5 ** np.arange(1, 1 + tables.HEIGHT)).sum()
     assert p == pytest.approx(15 / 16 * np.exp(-8 / 0.35), rel=1e-8)
 
 
@@ -328,7 +329,7 @@ def test_decisions_have_the_probability_of_their_case(which):
     state, scratch = shishua.streams(np.random.SeedSequence(5), 1)[0], aligned((chances.SCRATCH, 8))
     rows = tables.tables(p[:, None]).reshape(-1, 8)
     for _ in range(400):
-        _decide(which, state, scratch, planes.reshape(-1, 8), rows, chances.GROUP)
+        _decide(which, state, scratch, planes.reshape(-1, 8), rows)
         answers = scratch[chances.ANSWER : chances.ANSWER + 16].view(np.uint8)
         yes += np.unpackbits(answers, axis=1, bitorder="little")
     for k in range(cases):
@@ -346,7 +347,7 @@ def test_decisions_are_those_of_a_plain_program(which):
     halves = [plain_decisions.Generator(state[:, half]) for half in (slice(4), slice(4, 8))]
     rows = tables.tables(p[:, None]).reshape(-1, 8)
     for _ in range(40):
-        _decide(which, state, scratch, planes.reshape(-1, 8), rows, chances.GROUP)
+        _decide(which, state, scratch, planes.reshape(-1, 8), rows)
         for h, generator in enumerate(halves):
             words = slice(4 * h, 4 * h + 4)
             expected = plain_decisions.group(generator, p, planes[: len(which), :, words])
@@ -357,26 +358,33 @@ def test_decisions_are_those_of_a_plain_program(which):
 
 
 @bare
-def _decide(which, state, scratch, planes, rows, size):
+def _decide(which, state, scratch, planes, rows):
     asked = ((0,),) * 16
     for p in range(PARTS):
         own, notes, bits, table = part(state, p), part(scratch, p), part(planes, p), part(rows, p)
         s0, s1, s2, s3, counter, increment = resume(own)
+        s0, s1, s2, s3, counter = chances.spares(
+            which, asked, notes, table, 0, s0, s1, s2, s3, counter, increment
+        )
+        taken = chances.untaken()
         for g in range(16):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
             b0, b1, _, _, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
             c0, c1, c2, c3 = load(bits, g), load(bits, 16 + g), load(bits, 32 + g), load(bits, 48 + g)
-            yes, left = chances.decide(which, asked, c3, c2, c1, c0, table, 0, a0, a1, a2, a3, b0, b1)
-            chances.note(which, notes, g, left, c3, c2, c1, c0)
-            store(notes, chances.ANSWER + g, yes)
-        s0, s1, s2, s3, counter = chances.finish(
-            which, asked, notes, size, table, 0, s0, s1, s2, s3, counter, increment
-        )
+            yes, left, _ = chances.decide(
+                which, asked, c3, c2, c1, c0, notes, table, 0, a0, a1, a2, a3, b0, b1
+            )
+            turned, taken = chances.take(which, asked, notes, g, left, c3, c2, c1, c0, taken)
+            store(notes, chances.ANSWER + g, yes ^ turned)
+        waiting = chances.waits(notes, taken)
+        while waiting:
+            g = lowest(waiting)
+            turned, s0, s1, s2, s3, counter = chances.settle(
+                which, asked, notes, g, table, 0, s0, s1, s2, s3, counter, increment
+            )
+            store(notes, chances.ANSWER + g, load(notes, chances.ANSWER + g) ^ turned)
+            waiting &= waiting - np.uint64(1)
         keep(own, s0, s1, s2, s3, counter)
-        of_a, of_b = chances.of_slots(notes)
-        for g in range(16):
-            row = chances.ANSWER + g
-            store(notes, row, load(notes, row) ^ chances.turned(notes, g, of_a, of_b))
 
 
 @pytest.mark.parametrize(
