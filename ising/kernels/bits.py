@@ -71,14 +71,14 @@ def _transpose(words, gathered, square):
                 if i < there:
                     for w in range(first, last):
                         square[k, w - first] = words[start + i, w]
-            _transpose_squares(square)
+            transpose_squares(square)
             for w in range(first, last):
                 for k in range(BITS):
                     gathered[BITS * w + k, block] = square[k, w - first]
 
 
 @inline
-def _transpose_squares(square):
+def transpose_squares(square):
     """Turns row k, bit j of each of the eight columns of words into row j, bit k."""
     for p in range(PARTS):
         own = part(square, p)

@@ -2,16 +2,18 @@
 r"""One random decision for each of 512 lanes: yes with the probability p of that lane.
 
 Throw a coin until it shows 0, which it does in throw k with probability :math:`2^{-k}`, and answer with
-binary digit k of p: that is yes with probability p. A table has the digits as differences, each with the one
-before it, so that the answer is the sum modulo 2 of those up to k: ``d1 ^ (w1 & (d2 ^ (w2 & ...)))`` with
-random bits w, an "and" and an "exclusive or" a digit, also where the digits differ between lanes.
+binary digit k of p: that is yes with probability p. With d the places where a digit differs from the one
+before it, and random bits w, the answer is the sum modulo 2 of d1, ``w1 & d2``, ``w1 & w2 & d3`` and so on:
+an "and" and an "exclusive or" a digit, also where the digits differ between lanes.
 
-Six throws are made in every lane of a row, for every case apart. In one lane of 64 they all show 1. It takes
-a spare answer, that of the digits from the seventh on, worked out before for every case: there are two in
-each lane for every 16 rows. A lane that is open in a third row is settled alone. Every decision has its own
-random bits, and p the resolution :math:`2^{-64}`.
+Six throws are made in every lane of a row. In one lane of 64 they all show 1. It takes a spare answer, that
+of the digits from the seventh on, worked out before for every case: there are two in each lane for every 16
+rows. A lane that is open in a third row waits, and is settled alone. Every decision has its own random bits,
+and p the resolution :math:`2^{-64}`.
 
 A lane is in one of 1, 2, 4, 8 or 16 cases, told apart by up to four bits, each case with its own probability.
+As answers are sums, so is the choice between them: the tables have for each case its difference from the sum
+of those with fewer bits.
 
 References:
     | Multi-spin coding for a lattice of spins (Jacobs and Rebbi, 1981)
@@ -45,7 +47,7 @@ from .tables import FIRST, HEIGHT
 from .xoshiro import inline
 
 GROUP = 16  # rows that share their spare answers
-SPARE_DIGITS = 12  # digits of spare answers that are worked out before any lane is looked at
+SPARE_DIGITS = 12  # throws for spare answers that are made before it is asked if any lane is still open
 ALL = np.uint64(2**64 - 1)
 CERTAIN = 15 / 16  # probability of the cases that are not asked: that one of four bits is not set
 
@@ -130,9 +132,8 @@ def unasked(typing, which, asked, c3, c2, c1, c0):
 
     def generate(context, builder, signature, arguments):
         """The instructions: a tree of choices, of which little is left, as it begins with constants."""
-        masks = [ir.Constant(lanes.vector, [0 if len(case) else -1] * WIDTH) for case in asked][
-            : 2 ** len(which)
-        ]
+        cases = list(asked)[: 2 ** len(which)]
+        masks = [ir.Constant(lanes.vector, [0 if len(case) else -1] * WIDTH) for case in cases]
         for bit in arguments[2:][::-1][: len(which)]:
             masks = [
                 builder.xor(no, builder.and_(bit, builder.xor(no, yes)))

@@ -12,9 +12,9 @@ import numpy as np
 from .lanes import LANES, WORDS, aligned
 from .multispin import Multispin
 from .multispin_sweep import sweep_column
-from .tables import DIGITS, HEIGHT, terms, transpose, units
-from .tally import PLANES, lane_counts_into, tally_into
-from .xoshiro import bare, fraction, jit, step, streams
+from .tables import DIGITS, HEIGHT, spell, terms, units
+from .tally import PLANES, count_lanes, tally_into
+from .xoshiro import bare, fraction, inline, jit, step, streams
 
 NOBODY = -1
 NEVER, FROM_FIRST, FROM_LAST = 0, 1, 2  # where a walker was last, of the two ends of its ladder
@@ -111,8 +111,7 @@ class Packed:
         self._tables = aligned((layout.columns, degrees, HEIGHT, cases, WORDS))
         self._chain = np.ascontiguousarray(layout.lanes[1])
         self._owner = np.where(layout.counted, self._chain, NOBODY)
-        self._counts = np.zeros((2, LANES), dtype=np.int64)
-        self._planes = np.zeros((PLANES, WORDS), dtype=np.uint64)
+        self._planes = aligned((PLANES, WORDS))
         self._energies = np.zeros(len(exchanges.place))
 
     def sweep(self, n: int) -> None:
@@ -121,54 +120,55 @@ class Packed:
         _run(
             s.form, n, s.rows, s.rng, s.scratch, s.schedule,
             self._tables.reshape(len(s.rows), -1, WORDS), self._tables, self._codes,
-            self._chain, self._owner, *s.ends, self._planes, self._counts, self._energies,
+            self._chain, self._owner, *s.ends, self._planes, self._energies,
             np.array([s.J, s.h, s.bonds, s.n_sites], dtype=np.float64), self._exchanges.arrays(),
         )  # fmt: skip
 
 
 @bare
-def _tables_of_lanes(codes, chain, place, tables, block):
+def _tables_of_lanes(codes, chain, place, tables, square):
     """Writes the tables of the probabilities of each lane, at the temperature of its chain."""
     _, degrees, n_cases = codes.shape
     for kind in range(degrees):
         for case in range(n_cases):
             for word in range(WORDS):
                 for k in range(64):
-                    block[k] = codes[place[chain[64 * word + 63 - k]], kind, case]
-                transpose(block)
-                for k in range(DIGITS):
-                    tables[kind, k, case, word] = block[k]
+                    square[k, word] = codes[place[chain[64 * word + k]], kind, case]
+            spell(square, tables[kind, :, case])
 
 
 @bare
-def _energies_of_chains(rows, bonds, sites, planes, counts, owner, energies, model):
+def _energies_of_chains(rows, bonds, sites, planes, owner, energies, model):
     """Adds the energies of the lanes of one column to those of their chains."""
-    J, h = model[0], model[1]
-    tally_into(rows, bonds[0], bonds[1], bonds[2], planes)
-    lane_counts_into(planes, counts[0])
-    if h != 0:
-        tally_into(rows, sites[0], sites[1], sites[2], planes)
-        lane_counts_into(planes, counts[1])
+    _add_counts(rows, bonds, planes, owner, energies, 2.0 * model[0])
+    if model[1] != 0:
+        _add_counts(rows, sites, planes, owner, energies, -2.0 * model[1])
+
+
+@inline
+def _add_counts(rows, pairs, planes, owner, energies, energy):
+    tally_into(rows, pairs[0], pairs[1], pairs[2], planes)
+    count_lanes(planes)
     for lane in range(LANES):
         if owner[lane] != NOBODY:
-            energies[owner[lane]] += 2.0 * J * counts[0, lane] - 2.0 * h * counts[1, lane]
+            energies[owner[lane]] += energy * planes[lane % 64, lane // 64]
 
 
 @jit
 def _run(
     form, n, rows, rng, scratch, schedule, chances, tables, codes,
-    chain, owner, bonds, sites, planes, counts, energies, model, exchanges,
+    chain, owner, bonds, sites, planes, energies, model, exchanges,
 ):  # fmt: skip
     order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends = schedule
     betas, place, walkers, swaps, trips, last, parity, state = exchanges
-    block = np.empty(64, dtype=np.uint64)
+    square = np.empty((DIGITS, WORDS), dtype=np.uint64)
     for _ in range(n):
         energies[:] = model[1] * model[3] - model[0] * model[2]
         for c in range(len(rows)):
-            _tables_of_lanes(codes, chain[c], place, tables[c], block)
+            _tables_of_lanes(codes, chain[c], place, tables[c], square)
             sweep_column(
                 form, rows[c], rng[c], scratch[c], 1,
                 order, neighbours, against, kinds, colour_ends, ghosts, ghost_ends, chances[c],
             )  # fmt: skip
-            _energies_of_chains(rows[c], bonds, sites, planes, counts, owner[c], energies, model)
+            _energies_of_chains(rows[c], bonds, sites, planes, owner[c], energies, model)
         _propose(energies, betas, place, walkers, swaps, trips, last, parity, state)

@@ -45,11 +45,8 @@ CHOOSE = 0xCA  # b where a is set, else c
 EQUAL_AND = 0x90  # a, where b and c are equal
 CHOOSE_NOT = 0x3A  # where a is set not b, else c
 AND_NOT = 0x30  # a without b, whatever c
-NOT_ALL = 0x70  # a, unless both b and c are set
-NEITHER = 0x09  # where a is not set, and b and c are equal
 NONE = 0x01  # where none is set
 FLIP_AND = 0x78  # a, flipped where both b and c are set
-ANY = 0xFE  # where any is set
 OR_AND = 0xF8  # a, and where both b and c are set
 OR_DIFFER = 0xF6  # a, and where b and c differ
 ANY_DIFFERS, BOTH_DIFFER = 0x7E, 0x18  # b or c, b and c, from a
@@ -294,11 +291,8 @@ _SPELLED = {
     CHOOSE_NOT: lambda _, a, b, c: _.or_(_.and_(a, _.not_(b)), _.and_(c, _.not_(a))),
     EQUAL_AND: lambda _, a, b, c: _.and_(a, _.not_(_.xor(b, c))),
     AND_NOT: lambda _, a, b, c: _.and_(a, _.not_(b)),
-    NOT_ALL: lambda _, a, b, c: _.and_(a, _.not_(_.and_(b, c))),
     NONE: lambda _, a, b, c: _.not_(_.or_(a, _.or_(b, c))),
-    NEITHER: lambda _, a, b, c: _.not_(_.or_(a, _.xor(b, c))),
     FLIP_AND: lambda _, a, b, c: _.xor(a, _.and_(b, c)),
-    ANY: lambda _, a, b, c: _.or_(a, _.or_(b, c)),
     OR_AND: lambda _, a, b, c: _.or_(a, _.and_(b, c)),
     OR_DIFFER: lambda _, a, b, c: _.or_(a, _.xor(b, c)),
     ANY_DIFFERS: lambda _, a, b, c: _.or_(_.xor(a, b), _.xor(a, c)),

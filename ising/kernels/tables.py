@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .bits import transpose_squares
 from .lanes import LANES, WORDS, aligned
-from .xoshiro import bare, jit
+from .xoshiro import inline, jit
 
 DIGITS, FIRST = 64, 6  # digits in all, and those that are asked for in every lane
 HEIGHT = FIRST + 60  # rows of a case: its digits, and two of zeros
@@ -28,7 +29,7 @@ def tables(probabilities: np.ndarray, asked: Sequence[tuple] = ((0,),) * 16) -> 
     """What :mod:`ising.kernels.chances` needs of probabilities ``(*, cases, lanes)``.
 
     Returns:
-        Rows ``(*, 66, cases, 8)``: the terms of where a binary digit differs from the one before it.
+        Rows ``(*, 66, cases, 8)``: the terms of each case, see :func:`terms`, digit by digit.
     """
     return _rows(terms(units(probabilities), asked), HEIGHT)
 
@@ -39,10 +40,10 @@ def units(probabilities: np.ndarray) -> np.ndarray:
 
 
 def terms(units: np.ndarray, asked: Sequence[tuple]) -> np.ndarray:
-    """Numbers ``(*, cases, lanes)`` as sums modulo 2, digit by digit, of the differences of their digits.
+    """Numbers ``(*, cases, lanes)`` in the form that is added up modulo 2, digit by digit.
 
-    Each digit less the one before it, modulo 2, is the sum of the terms of a case and of all the cases that
-    are asked and whose bits are among its own.
+    Where a digit differs from the one before it is the sum of the terms of its case and of all cases that
+    are asked and have some of its bits.
 
     Example:
         >>> [bin(term) for term in terms(np.array([[0b1101], [0b0001]], dtype=np.uint64), ((0,), (0,)))[:, 0]]
@@ -68,27 +69,19 @@ def _rows(numbers: np.ndarray, height: int) -> np.ndarray:
 @jit
 def _spell(numbers, rows):
     """``(n, cases, 8, 64)`` numbers to ``(n, 64 and more, cases, 8)`` words of their digits."""
-    block = np.empty(64, dtype=np.uint64)
+    square = np.empty((DIGITS, WORDS), dtype=np.uint64)
     for n in range(numbers.shape[0]):
         for case in range(numbers.shape[1]):
             for word in range(WORDS):
                 for k in range(64):
-                    block[k] = numbers[n, case, word, 63 - k]
-                transpose(block)
-                for k in range(64):
-                    rows[n, k, case, word] = block[k]
+                    square[k, word] = numbers[n, case, word, k]
+            spell(square, rows[n, :, case])
 
 
-@bare
-def transpose(block):
-    """Rows of a square of 64 by 64 bits to its columns, both from the highest bit on."""
-    width, mask = 32, np.uint64(0xFFFFFFFF)
-    while width:
-        shift = np.uint64(width)
-        for first in range(0, 64, 2 * width):
-            for k in range(first, first + width):
-                swap = (block[k] ^ (block[k + width] >> shift)) & mask
-                block[k] ^= swap
-                block[k + width] ^= swap << shift
-        width >>= 1
-        mask ^= mask << np.uint64(width)
+@inline
+def spell(square, rows):
+    """Writes the digits of each lane, the highest first; the number of lane 64 w + k is ``square[k, w]``."""
+    transpose_squares(square)
+    for k in range(DIGITS):
+        for word in range(WORDS):
+            rows[k, word] = square[DIGITS - 1 - k, word]

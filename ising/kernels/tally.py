@@ -9,10 +9,11 @@ References:
 
 import numpy as np
 
+from .bits import transpose_squares
 from .lanes import LANES, MAJORITY, WORDS, XOR3, entry, load_row, logic, store
 from .xoshiro import bare, inline
 
-PLANES = 40  # binary digits of a count
+PLANES = 64  # binary digits of a count: a square of bits for every word of a row
 
 
 def tally(rows: np.ndarray, i: np.ndarray, j: np.ndarray, against: np.ndarray) -> np.ndarray:
@@ -25,7 +26,7 @@ def tally(rows: np.ndarray, i: np.ndarray, j: np.ndarray, against: np.ndarray) -
         against: Words of ones for the pairs that should differ, uint64, ``(pairs,)``, or ``(0,)`` for none.
 
     Returns:
-        Binary digits of the counts, the lowest first, uint64, shape ``(40, 8)``; see :func:`lane_counts`.
+        Binary digits of the counts, the lowest first, uint64, shape ``(64, 8)``; see :func:`lane_counts`.
 
     Example:
         >>> from ising.kernels.lanes import aligned
@@ -41,11 +42,11 @@ def tally(rows: np.ndarray, i: np.ndarray, j: np.ndarray, against: np.ndarray) -
 
 
 def lane_counts(planes: np.ndarray) -> np.ndarray:
-    """Binary digits ``(columns, 40, 8)`` to numbers ``(columns, 512)``, int64."""
-    counts = np.zeros((len(planes), LANES), dtype=np.int64)
-    for one, its in zip(planes, counts, strict=True):
-        lane_counts_into(one, its)
-    return counts
+    """Binary digits ``(columns, 64, 8)`` to numbers ``(columns, 512)``, int64."""
+    squares = planes.copy()
+    for square in squares:
+        count_lanes(square)
+    return squares.transpose(0, 2, 1).reshape(len(planes), LANES).astype(np.int64)
 
 
 @inline
@@ -103,12 +104,6 @@ def tally_into(rows, i, j, against, planes):
 
 
 @bare
-def lane_counts_into(planes, counts):
-    """See :func:`lane_counts`, for one column."""
-    counts[:] = 0
-    for plane in range(PLANES):
-        for word in range(WORDS):
-            digit = planes[plane, word]
-            if digit != 0:
-                for bit in range(64):
-                    counts[64 * word + bit] += np.int64((digit >> np.uint64(bit)) & np.uint64(1)) << plane
+def count_lanes(planes):
+    """Turns binary digits into numbers: ``planes[k, w]`` becomes that of lane ``64 w + k``."""
+    transpose_squares(planes)
