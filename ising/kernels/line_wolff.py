@@ -25,7 +25,7 @@ from numba import int64, uint64
 from ..model import Ising
 from ..updates import few_clusters
 from . import bits
-from .chances import GROUP, SCRATCH, settle, spares, untaken, waits
+from .chances import GROUP, SCRATCH, spares, untaken
 from .lanes import (
     AND_NOT,
     LANES,
@@ -38,14 +38,13 @@ from .lanes import (
     load,
     load_row,
     logic,
-    lowest,
     ones,
     part,
     some,
     splat,
     store,
 )
-from .parallel_wolff import ASKED, decided
+from .parallel_wolff import ASKED, decided, settle_bonds
 from .shishua import draw, keep, resume, streams
 from .tables import tables
 from .xoshiro import bare, fraction, inline
@@ -229,14 +228,9 @@ def _draw(state, bonds, scratch, n, chance):
             there, taken = decided(there, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
             store(bonds, start + g, here)
             store(bonds, start + g + 1, there)
-        waiting = waits(scratch, taken)
-        while waiting:
-            g = lowest(waiting)
-            turned, s0, s1, s2, s3, counter = settle(
-                (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
-            )
-            store(bonds, start + g, load(bonds, start + g) ^ turned)
-            waiting &= waiting - uint64(1)
+        s0, s1, s2, s3, counter = settle_bonds(
+            bonds, scratch, start, taken, chance, s0, s1, s2, s3, counter, increment
+        )
     keep(state, s0, s1, s2, s3, counter)
 
 

@@ -213,6 +213,20 @@ def decided(asked, scratch, g, chance, w0, w1, w2, w3, w4, w5, taken):
 
 
 @inline
+def settle_bonds(bonds, scratch, start, taken, chance, s0, s1, s2, s3, counter, increment):
+    """Settles those bonds of a group that wait; returns the state of the generator."""
+    waiting = waits(scratch, taken)
+    while waiting:
+        g = lowest(waiting)
+        turned, s0, s1, s2, s3, counter = settle(
+            (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
+        )
+        store(bonds, start + g, load(bonds, start + g) ^ turned)
+        waiting &= waiting - uint64(1)
+    return s0, s1, s2, s3, counter
+
+
+@inline
 def _draw_bonds(rows, state, bonds, scratch, low, high, signs, chance):
     """Makes the bonds of one part: each satisfied one with its probability."""
     s0, s1, s2, s3, counter, increment = resume(state)
@@ -229,14 +243,9 @@ def _draw_bonds(rows, state, bonds, scratch, low, high, signs, chance):
             asked = _satisfied(rows, low, high, signs, start + g + 1)
             active, taken = decided(asked, scratch, g + 1, chance, b2, b3, a0, a1, a2, a3, taken)
             store(bonds, start + g + 1, active)
-        waiting = waits(scratch, taken)
-        while waiting:
-            g = lowest(waiting)
-            turned, s0, s1, s2, s3, counter = settle(
-                (), ASKED, scratch, g, chance, 0, s0, s1, s2, s3, counter, increment
-            )
-            store(bonds, start + g, load(bonds, start + g) ^ turned)
-            waiting &= waiting - uint64(1)
+        s0, s1, s2, s3, counter = settle_bonds(
+            bonds, scratch, start, taken, chance, s0, s1, s2, s3, counter, increment
+        )
     keep(state, s0, s1, s2, s3, counter)
 
 
