@@ -15,7 +15,8 @@ from torch import Tensor
 from . import bits
 from .compiled import inner, jit
 from .fused import LANES, decide, fill, mix
-from .lookup import LEAST, NONE, TABLES, WIDE, add_up, equal, laid_out, packed, put, scratch
+from .lookup import LEAST, NONE, TABLES, WIDE, add_up, laid_out, put, scratch
+from .packing import equal, packed
 from .units import Units
 
 _CHAINS = 64  # at a time, so that their random bits stay in the first cache

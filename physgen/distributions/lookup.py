@@ -13,15 +13,14 @@ References:
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import float32, types, uint32
+from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from .compiled import INDEX, LANES, WORD, eight, fetch, inner, jit, jit_reordered, place, shuffled
+from .compiled import INDEX, LANES, eight, fetch, inner, jit, place, shuffled
+from .packing import HIGH, packed
 
-HIGH = 32  # rows of the matrix at a time, one bit of a word for each
-_GROUPS = HIGH // 4  # tables that sum over them
+_GROUPS = HIGH // 4  # tables that sum over as many rows of the matrix as a word has bits
 WIDE = 32  # columns at a time
 _PARTS = range(0, WIDE, LANES)
 LEAST = 32  # rows and columns of both factors from which tables pay
@@ -83,18 +82,6 @@ def _by_tables(rows: Tensor, matrix: Tensor, *terms: Tensor) -> Tensor | None:
     return out
 
 
-def packed(rows: Tensor) -> tuple[np.ndarray, int]:
-    """Bits of ``(n, K)`` rows, 32 numbers to a word, ``(K / 32, n)``: which are 1.
-
-    With them the other number, 0 or -1; or 1, and then the bits mean nothing, where there are more than two.
-    """
-    n, K = rows.shape
-    words = np.empty((-(-K // HIGH), n), np.uint32)
-    if rows.is_contiguous() or not rows.mT.is_contiguous():
-        return words, _pack(rows.detach().contiguous().numpy(), words)
-    return words, _pack_columns(rows.detach().mT.numpy(), words)
-
-
 def laid_out(matrix: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Its numbers in a row; how many rows it has, and how far apart its rows and its columns are there."""
     if not matrix.is_contiguous() and not matrix.mT.is_contiguous():
@@ -106,22 +93,6 @@ def laid_out(matrix: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
 def scratch(n: int) -> np.ndarray:
     """Room for a tile, its tables and n rows of sums."""
     return torch.empty(TABLES + n * WIDE).numpy()  # torch starts it with a line of the cache
-
-
-@intrinsic
-def equal(typing, flat, index, value):  # noqa: ARG001
-    """32 bits: which of the numbers from ``index`` equal the value."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        flat, index, value = arguments
-        same, bits = eight(builder, value), WORD(0)
-        for part in range(HIGH // LANES):
-            found = builder.load(place(builder, flat, index, LANES * part), align=4)
-            mask = builder.bitcast(builder.fcmp_ordered("==", found, same), ir.IntType(LANES))
-            bits = builder.or_(bits, builder.shl(builder.zext(mask, WORD), WORD(LANES * part)))
-        return bits
-
-    return types.uint32(flat, index, value), generate
 
 
 @intrinsic
@@ -256,50 +227,6 @@ def _rows(builder, flat, at, step, ahead):
 def _store(builder, rows, tile, to):
     for k, row in enumerate(rows):
         builder.store(row, place(builder, tile, to, WIDE * k), align=4)
-
-
-@jit
-def _pack(rows, words):
-    """Bits of which numbers are 1; returns the other value, 0 or -1, or 1 if there are others still."""
-    (n, K), flat = rows.shape, rows.reshape(-1)
-    with_zero, with_minus = True, True
-    for i in range(n):
-        for w in range(words.shape[0]):
-            first, last = 32 * w, min(32 * w + 32, K)
-            if last - first == 32:
-                at = i * K + first
-                up = equal(flat, at, np.float32(1))
-                rest = ~up
-                with_zero &= equal(flat, at, np.float32(0)) == rest
-                with_minus &= equal(flat, at, np.float32(-1)) == rest
-            else:
-                up = uint32(0)
-                for k in range(first, last):
-                    x = rows[i, k]
-                    with_zero &= (x == 0) | (x == 1)
-                    with_minus &= (x == -1) | (x == 1)
-                    up |= uint32(x == 1) << uint32(k - first)
-            words[w, i] = up
-        if not (with_zero or with_minus):
-            return 1
-    return 0 if with_zero else -1
-
-
-@jit_reordered
-def _pack_columns(columns, words):
-    """The same of rows that are the columns of ``(K, n)``."""
-    one, from_zero, from_minus = float32(1), float32(0), float32(0)  # the latter are 0 where no value is off
-    words[:] = 0
-    for k in range(columns.shape[0]):
-        row, word, bit = columns[k], words[k // 32], uint32(1) << uint32(k % 32)
-        for i in range(row.size):
-            x = row[i]
-            word[i] |= bit if x == one else uint32(0)
-            from_zero += abs(x * (x - one))
-            from_minus += abs((x + one) * (x - one))
-    if from_zero == 0:
-        return 0
-    return -1 if from_minus == 0 else 1
 
 
 @jit

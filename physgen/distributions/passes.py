@@ -8,26 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import float32, types, uint32, uint64
-from numba.extending import intrinsic
+from numba import float32
 from torch import Tensor
 
 from .alternating import alternate, alternated, arrays_of, both_layers, lows_of, tools_for, update, words_of
 from .centred import Centred
-from .compiled import (
-    FLOAT,
-    LANES,
-    WORD,
-    eight,
-    exponential,
-    inner,
-    inner_reordered,
-    jit,
-    place,
-)
+from .compiled import exponential, inner, inner_reordered, jit
 from .fused import mix
-from .lookup import HIGH, NONE, multiply, product, scratch
+from .lookup import NONE, multiply, product, scratch
+from .packing import HIGH, turned
 from .rbm import RestrictedBoltzmann
 
 
@@ -166,7 +155,7 @@ def _contrast(joint, n, fields, lows, scratch, rooms):
     """Fills value and moments; ``joint`` holds words of the visible units of all rows, data first."""
     value, weight, visible, hidden, mu, rest, b, words, means, minus, less = rooms
     (low, other), (rows, H), total = lows, fields.shape, np.float32(0)
-    _turn(joint, n, rows, words, visible)
+    turned(joint, n, rows, words, visible)
     for k in range(visible.size):
         visible[k] *= np.float32(1) - low
         minus[k] = -visible[k]
@@ -180,52 +169,6 @@ def _contrast(joint, n, fields, lows, scratch, rooms):
     values = rest[:0], low, np.float32(1)
     multiply(words, means.reshape(-1), (rows, H, 1), start, values, scratch, weight)
     value[()] = total
-
-
-@inner
-def _turn(joint, n, rows, words, visible):
-    """Words of 32 rows for each unit, and how much oftener it is up in the later rows than in the first n."""
-    for k in range(visible.size):
-        at, bit, early, late = k // HIGH * rows, uint32(k % HIGH), 0, 0
-        for w in range(len(words)):
-            before = min(max(n - w * HIGH, 0), HIGH)
-            data = (uint64(1) << uint64(before)) - uint64(1)
-            known = (uint64(1) << uint64(min(rows - w * HIGH, HIGH))) - uint64(1)
-            word = _column(joint, at + w * HIGH, bit) & known
-            early += _ones(uint32(word & data))
-            late += _ones(uint32(word & ~data))
-            words[w, k] = word
-        visible[k] = np.float32(late) / np.float32(rows - n) - np.float32(early) / np.float32(n)
-
-
-@intrinsic
-def _column(typing, words, index, bit):  # noqa: ARG001
-    """32 bits: this one of each of the words from ``index``."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        words, index, bit = arguments
-        steps = builder.bitcast(builder.sub(WORD(HIGH - 1), bit), FLOAT)
-        integers, found = ir.VectorType(WORD, LANES), WORD(0)
-        steps = builder.bitcast(eight(builder, steps), integers)
-        for part in range(0, HIGH, LANES):
-            row = builder.load(place(builder, words, index, part), align=4)
-            row = builder.shl(builder.bitcast(row, integers), steps)
-            up = builder.icmp_signed("<", row, ir.Constant(integers, [0] * LANES))
-            up = builder.zext(builder.bitcast(up, ir.IntType(LANES)), WORD)
-            found = builder.or_(found, builder.shl(up, WORD(part)))
-        return found
-
-    return types.uint32(words, index, bit), generate
-
-
-@intrinsic
-def _ones(typing, word):  # noqa: ARG001
-    """How many bits are 1."""
-
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.ctpop(arguments[0])
-
-    return types.uint32(word), generate
 
 
 @inner_reordered
