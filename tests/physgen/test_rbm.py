@@ -10,6 +10,7 @@ from ising.exact import states
 from ising.lattices import square
 from ising.model import Ising
 from physgen import models
+from physgen.distributions import RestrictedBoltzmann, units
 from physgen.distributions.centred import Centred
 from physgen.energy import ExactLikelihood, PersistentCD
 from physgen.models.rbm import RBM
@@ -113,6 +114,23 @@ def test_the_slope_through_the_centre_is_that_of_its_formula():
 
 def plain(*parts):
     return Centred(*parts).plain()
+
+
+def test_plain_parameters_keep_the_graph_whenever_they_are_asked_for():
+    """First read without gradients, as samplers do, then differentiated; neither kind given is refused."""
+    rbm, slopes = RBM((4, 4), hidden=3), []
+    v = 2 * (torch.rand(5, 16) < 0.5).float() - 1
+    for read_first in (False, True):
+        law = rbm.distribution()
+        if read_first:
+            law.draw_hidden(v)
+        slopes.append(torch.autograd.grad(law.free_energy(v).sum(), list(rbm.parameters())))
+    for one, other in zip(*slopes, strict=True):
+        assert torch.equal(one, other)
+    with torch.no_grad():
+        assert not rbm.distribution().loc.requires_grad
+    with pytest.raises(ValueError, match="or centred parameters"):
+        RestrictedBoltzmann(units.Spin(2), units.Spin(2))
 
 
 def random(*shape):
