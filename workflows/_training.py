@@ -181,7 +181,7 @@ def run(
         return loss | (watch() if watch is not None else {})
 
     batches = batches or batches_of(data, config)
-    largest = WORST * math.prod(data.shape)
+    largest = WORST * data.train.shape[-1]
     train(model, step, batches, config, _manifest(data, config), measure, steps, largest=largest)
     log.info("%s: %d steps done; next: physgen compare --help", config.out, steps or config.steps)
 

@@ -22,9 +22,9 @@ Example:
   physgen train_autoregressive --data data/square16.h5 --temperature 2.269
   physgen train_autoregressive --model pixelcnn --data data/square16.h5 \\
     --temperature 2.269 --out runs/pixelcnn
-  physgen train_autoregressive --model row_lstm --width 16 --depth 1 --batch 64 \\
-    --steps 1200 --lr 3e-3 --data data/square16.h5 --temperature 2.269 \\
-    --out runs/row_lstm
+  physgen train_autoregressive --model row_lstm --width 16 --depth 1 \\
+    --batch 64 --steps 1200 --lr 3e-3 --data data/square16.h5 \\
+    --temperature 2.269 --out runs/row_lstm
   physgen train_autoregressive --model gated_pixelcnn --digits sample \\
     --batch 32 --steps 2000 --out runs/digits
   physgen train_autoregressive --model gated_pixelcnn --digits sample \\
