@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LEAST_ACCEPTED = 0.1
+
 
 @dataclass(frozen=True)
 class Phi4:
@@ -28,6 +30,8 @@ class Phi4:
     coupling: float = 0.0
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.mass2) and math.isfinite(self.coupling)):
+            raise ValueError(f"mass2 and coupling must be finite, got {self.mass2} and {self.coupling}")
         if self.coupling < 0 or (self.coupling == 0 and self.mass2 <= 0):
             raise ValueError(
                 f"the field needs coupling > 0, or coupling = 0 and mass2 > 0, to have a law; got "
@@ -87,6 +91,9 @@ def hybrid_monte_carlo(
         length: Mean time of a trajectory; each takes one drawn from half to three halves of it, so that no
             mode of the free field can return to where it began every time.
 
+    Raises:
+        ValueError: If fewer than a tenth of the trajectories are accepted.
+
     Example:
         >>> free = Phi4((4, 4), mass2=1.0)
         >>> field, accepted = hybrid_monte_carlo(free, 500, 4, torch.Generator().manual_seed(0))
@@ -102,6 +109,11 @@ def hybrid_monte_carlo(
         accepted += share / trajectories
         if i >= burn_in and (i - burn_in) % thin == thin - 1:
             kept[:, (i - burn_in) // thin] = field.flatten(1)
+    if accepted < LEAST_ACCEPTED:
+        raise ValueError(
+            f"hybrid Monte Carlo accepted {accepted:.1%} of its trajectories, so the field hardly moved; "
+            f"take more leaps, or lesser mass2 and coupling than {model.mass2:g} and {model.coupling:g}"
+        )
     return kept, accepted
 
 

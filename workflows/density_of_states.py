@@ -71,6 +71,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.out.suffix == ".png" or self.out.is_dir():
+            raise ValueError(f"--out names a table, say g.csv, beside which goes g.png; got {self.out}")
 
 
 def main(*, config: Config = Config()) -> None:

@@ -91,9 +91,9 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_options(self)
-        if self.chains < 5:
-            raise ValueError(f"--chains must be at least 5, to keep some for the test, got {self.chains}")
+        check_options(self, folder=True)
+        if self.chains < 10:
+            raise ValueError(f"--chains must be at least 10, to keep two for the test, got {self.chains}")
 
 
 def main(*, config: Config = Config()) -> None:
@@ -131,12 +131,12 @@ def trained(config: Config, rows: Tensor, shape: tuple[int, ...], hidden: int) -
 
 @torch.no_grad()
 def likelihood(rbm: RBM, rows: Tensor, generator: torch.Generator) -> tuple[Estimate, str]:
-    """Mean log-likelihood of rows, nats, its error with that of log Z, and how log Z was found."""
+    """Mean log-likelihood of rows ``(n, D)`` or of chains, nats, its error, and how log Z was found."""
     exactly = rbm.enumerable
     log_z = Estimate(rbm.log_partition(), 0.0) if exactly else ais.log_partition(rbm, generator=generator)
-    each = -rbm.distribution(torch.float64).free_energy(rows.double()) - log_z.mean
-    error = math.hypot(float(each.std() / len(each) ** 0.5), log_z.error)
-    return Estimate(float(each.mean()), error), "exact" if exactly else "annealed"
+    mean = chain_mean(-rbm.distribution(torch.float64).free_energy(rows.double()))
+    found = Estimate(mean.mean - log_z.mean, math.hypot(mean.error, log_z.error))
+    return found, "exact" if exactly else "annealed"
 
 
 def mixture(config: Config, generator: torch.Generator) -> dict[str, Any]:
@@ -172,16 +172,15 @@ def interacting(config: Config, model: Phi4, generator: torch.Generator) -> dict
     kept = config.chains // 5
     train, test = fields[kept:].flatten(0, 1).float(), fields[:kept]
     rbm = trained(config, train, model.shape, config.hidden)
-    found, how = likelihood(rbm, test.flatten(0, 1), generator)
+    found, how = likelihood(rbm, test, generator)
     gaussian = MultivariateNormal(train.double().mean(0), train.double().T.cov())
-    one = gaussian.log_prob(test.flatten(0, 1))
     drawn = rbm.sample(fields[..., 0].numel()).double()
     draw_field(config, model, fields, drawn)
     return {
         "accepted": accepted,
         "log_likelihood": pair(found),
         "how": how,
-        "one_gaussian": pair(Estimate(float(one.mean()), float(one.std() / len(one) ** 0.5))),
+        "one_gaussian": pair(chain_mean(gaussian.log_prob(test))),
         "observables": {
             name: {"monte_carlo": pair(chain_mean(f(fields))), "machine": pair(chain_mean(f(drawn)))}
             for name, f in observables(model).items()
@@ -213,11 +212,11 @@ def gaussian_gaussian(config: Config, model: Phi4, generator: torch.Generator) -
     With one fewer than sites it holds the covariance of its data; what is left then is the error of
     estimating N (N + 1) / 2 covariances from n independent fields, N (N + 1) / 4n nats on average.
     """
-    fields, _ = hybrid_monte_carlo(model, config.chains, config.samples, generator)
-    rows = fields.flatten(0, 1)
-    N, n = rows.shape[-1], len(rows)
+    propagator, n = model.propagator(), config.chains * config.samples
+    N = len(propagator)
+    rows = torch.randn(n, N, dtype=torch.float64, generator=generator) @ torch.linalg.cholesky(propagator).T
     covariance = rows.T @ rows / n  # the mean is zero by symmetry
-    truth = MultivariateNormal(rows.new_zeros(N), model.propagator())
+    truth = MultivariateNormal(rows.new_zeros(N), propagator)
     sizes = sorted({*(2**i for i in range(N.bit_length()) if 2**i < N), N - 1})
     laws = {H: gaussian_machine.marginal(gaussian_machine.most_likely(covariance, H)) for H in sizes}
     kl = {H: float(kl_divergence(truth, law)) for H, law in laws.items()}

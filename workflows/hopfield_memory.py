@@ -71,7 +71,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_options(self)
+        check_options(self, folder=True)
         if len(set(self.N)) < 2 or min(self.N) < 2:
             raise ValueError(f"--N needs at least two sizes, whose curves can cross, got {self.N}")
         if not 0 <= self.noise <= 0.5:

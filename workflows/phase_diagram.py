@@ -90,7 +90,7 @@ class Config:
     SMOKE = {"L": (4, 8, 12), "points": 3, "samples": 50, "chains": 64, "resamples": 40, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_options(self)
+        check_options(self, folder=True)
         if len(set(self.L)) < 3:
             raise ValueError(f"--L needs at least three sizes to extrapolate from, got {self.L}")
         if self.points < 2 or not 0 < self.width < float("inf"):

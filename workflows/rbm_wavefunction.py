@@ -126,7 +126,7 @@ class Config:
     SMOKE = {"hidden": 2, "walkers": 100, "steps": 20, "every": 10, "samples": 20, "quiet": True}
 
     def __post_init__(self) -> None:
-        check_options(self, shares=("average",))
+        check_options(self, shares=("average",), folder=True)
         if self.walkers < 2 or self.samples < 2:
             raise ValueError("error bars need --walkers and --samples of at least 2")
         other = CHAIN if self.system == "trap" else TRAP

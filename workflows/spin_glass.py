@@ -85,7 +85,7 @@ class Config:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_options(self)
+        check_options(self, folder=True)
         if len(set(self.disorder)) < max(2, len(self.disorder)):
             raise ValueError(
                 "--disorder needs at least two different seeds: their scatter gives the error bars"

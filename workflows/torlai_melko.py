@@ -16,6 +16,7 @@ Example:
 
 import dataclasses
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,13 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_options(self)
+        for name in ("temperature", "hidden"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+        check_options(self, folder=True)
         if not (self.temperature and self.hidden) or min(self.hidden) < 1:
             raise ValueError("--temperature and --hidden need at least one value each, hidden units >= 1")
+        if self.drawn < 100:
+            raise ValueError(f"--drawn must be at least 100, or errors say nothing, got {self.drawn}")
         if not all(0 < T < float("inf") for T in self.temperature):
             raise ValueError(f"--temperature must be finite numbers > 0, got {self.temperature}")
 
@@ -95,9 +100,9 @@ def main(*, config: Config = Config()) -> None:
         with progress_bar(config.quiet) as bar:
             total = len(config.temperature) * len(config.hidden)
             task = bar.add_task("torlai_melko", total=total, note="")
-            for T in sorted(config.temperature):
+            for T in config.temperature:
                 run = None
-                for hidden in sorted(config.hidden):
+                for hidden in config.hidden:
                     cell = finished(config, T, hidden)
                     if cell is None:
                         run = run or data(config, model, T)
@@ -124,7 +129,7 @@ def data(config: Config, model: Ising, T: float) -> Run:
 
 def cell_path(config: Config, T: float, hidden: int) -> Path:
     """Where the finished cell of one temperature and number of hidden units is kept."""
-    return config.out / "cells" / f"L{config.L}-T{T:.6g}-H{hidden}.json"
+    return config.out / "cells" / f"L{config.L}-T{T:.12g}-H{hidden}.json"
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -181,9 +186,9 @@ def pair(estimate: Estimate) -> list[float]:
 
 
 def lines(cells: list[dict[str, Any]]) -> list[str]:
-    """One line per cell: the machine's observables, with their distances from the exact values in percent."""
+    """One line per cell: the machine's observables, with their relative distances in percent."""
     head = f"{'T':>6}  {'hidden':>6}  {'KL/N':>9}" + "".join(f"  {s:>22}" for s in OBSERVABLES.values())
-    text = [head + "     (off by, of exact)"]
+    text = [head + f"     (off by, of {' or '.join(sorted({source(cells, name) for name in OBSERVABLES}))})"]
     for cell in cells:
         columns = []
         for name in OBSERVABLES:
@@ -195,13 +200,18 @@ def lines(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def reference_of(cell: dict[str, Any], name: str) -> float:
-    """The exact value, or that of Monte Carlo where it is not known."""
+    """The exact value, or that of Monte Carlo where it is not known; nan if it is 0."""
     known = cell["exact"][name]
-    return cell["monte_carlo"][name][0] if known is None else known
+    return (cell["monte_carlo"][name][0] if known is None else known) or math.nan
+
+
+def source(cells: list[dict[str, Any]], name: str) -> str:
+    """What an observable is compared with."""
+    return "Monte Carlo" if any(cell["exact"][name] is None for cell in cells) else "exact"
 
 
 def draw(config: Config, model: Ising, cells: list[dict[str, Any]]) -> None:
-    """``observables.png``: against T; ``hidden.png``: distance from exact against hidden units."""
+    """``observables.png``: against T; ``hidden.png``: distance from the reference against hidden units."""
     temperatures, hidden = (sorted({cell[key] for cell in cells}) for key in ("temperature", "hidden"))
     figure = Figure(figsize=(11, 8), layout="constrained")
     listed = model.lattice.n_sites <= 16
@@ -237,14 +247,15 @@ def draw(config: Config, model: Ising, cells: list[dict[str, Any]]) -> None:
     for ax, (name, symbol) in zip(figure.subplots(2, 2).flat, OBSERVABLES.items(), strict=True):
         for i, T in enumerate(temperatures):
             mine = [cell for cell in cells if cell["temperature"] == T]
-            off = [abs(c["machine"][name][0] / reference_of(c, name) - 1) for c in mine]
-            errors = [c["machine"][name][1] / abs(reference_of(c, name)) for c in mine]
+            values, errors = np.array([c["machine"][name] for c in mine]).T
+            known = np.array([reference_of(c, name) for c in mine])
+            off, errors = abs(values / known - 1), errors / abs(known)
             colour = plots.PALETTE[i % len(plots.PALETTE)]
             ax.errorbar(hidden, off, errors, fmt="o-", color=colour, capsize=2, label=f"T = {T:g}")
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xticks(hidden, [str(H) for H in hidden])
         ax.set_xlabel("hidden units")
-        ax.set_ylabel(f"relative distance of {symbol} from exact")
+        ax.set_ylabel(f"relative distance of {symbol} from {source(cells, name)}")
     figure.axes[0].legend(fontsize="small", frameon=False)
     figure.savefig(config.out / "hidden.png", dpi=130)

@@ -1,5 +1,7 @@
 """Hybrid Monte Carlo against the free propagator and the equation of motion; machines of Gaussian units."""
 
+import math
+
 import pytest
 import torch
 
@@ -46,10 +48,18 @@ def test_the_coupled_field_obeys_its_equation_of_motion():
 def test_refuses_laws_without_an_integral():
     with pytest.raises(ValueError, match="coupling > 0, or"):
         Phi4((4, 4), -1.0)
+    with pytest.raises(ValueError, match="must be finite"):
+        Phi4((4, 4), math.nan, 1.0)
     with pytest.raises(ValueError, match="needs 3 sites"):
         Phi4((2, 4), 1.0)
     with pytest.raises(ValueError, match="closed form for coupling = 0"):
         Phi4((4, 4), 1.0, 0.1).propagator()
+
+
+def test_chains_that_do_not_move_are_no_data():
+    """Minima 22 from the start, and a curvature that a leap cannot follow."""
+    with pytest.raises(ValueError, match="accepted 0.0% of its trajectories"):
+        hybrid_monte_carlo(Phi4((3, 3), -1000.0, 0.5), 20, 2, torch.Generator().manual_seed(0))
 
 
 def test_a_gaussian_machine_holds_a_propagator_and_is_the_most_likely_of_its_size():
