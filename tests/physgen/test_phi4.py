@@ -58,7 +58,7 @@ def test_refuses_laws_without_an_integral():
 
 def test_chains_that_do_not_move_are_no_data():
     """Minima 22 from the start, and a curvature that a leap cannot follow."""
-    with pytest.raises(ValueError, match="accepted 0.0% of its trajectories"):
+    with pytest.raises(ValueError, match="of its trajectories"):
         hybrid_monte_carlo(Phi4((3, 3), -1000.0, 0.5), 20, 2, torch.Generator().manual_seed(0))
 
 
