@@ -201,13 +201,7 @@ def _draw(
         for i in range(len(bias)):
             row, column = i // columns, i % columns
             if column == 0:
-                for layer in range(depth):
-                    total = sums[layer, row % reach]
-                    _add(biases[layer], total[:size])
-                    if row and layer == 0:
-                        _multiply(total, width, top, row * planes * width, first_parts, planes, 1)
-                    _transform(lines[layer + 1], join, total, planes, size)
-                    total[:] = 0
+                _begin_row(lines, sums, biases, join, top, first_parts, row, planes)
             start = 0
             for layer in range(depth):
                 inputs, n = (width, reach + 1) if layer else (1, reach)
@@ -232,16 +226,35 @@ def _draw(
             if column == 0:
                 _copy(s[first:end], first_column[(reach + row) * _SIDE : (reach + row + 1) * _SIDE])
             if column == columns - 1:
-                start = 0
-                for layer in range(depth):
-                    inputs = width if layer else 1
-                    _transform(parts, split, lines[layer], columns, inputs * _SIDE)
-                    if row == 0 and layer == 0:
-                        _copy(parts[: first_parts.size], first_parts)
-                    for below in range(row + reach, row, -1):
-                        if below < rows:
-                            _multiply(sums[layer, below % reach], width, above, start, parts, planes, inputs)
-                        start += planes * width * inputs
+                _end_row(lines, sums, split, above, parts, row, shape, planes, width)
+                if row == 0:
+                    _transform(first_parts, split, lines[0], columns, _SIDE)
+
+
+@inner
+def _begin_row(lines, sums, biases, join, top, first_parts, row, planes):
+    """Takes what the rows above contribute to all features of a row out of the sums."""
+    depth, width = biases.shape
+    for layer in range(depth):
+        total = sums[layer, row % sums.shape[1]]
+        _add(biases[layer], total[: width * _SIDE])
+        if row and layer == 0:
+            _multiply(total, width, top, row * planes * width, first_parts, planes, 1)
+        _transform(lines[layer + 1], join, total, planes, width * _SIDE)
+        total[:] = 0
+
+
+@inner
+def _end_row(lines, sums, split, above, parts, row, shape, planes, width):
+    """Adds what a complete row contributes to the sums of the rows below."""
+    (depth, reach), start = sums.shape[:2], 0
+    for layer in range(depth):
+        inputs = width if layer else 1
+        _transform(parts, split, lines[layer], shape[1], inputs * _SIDE)
+        for below in range(row + reach, row, -1):
+            if below < shape[0]:
+                _multiply(sums[layer, below % reach], width, above, start, parts, planes, inputs)
+            start += planes * width * inputs
 
 
 @inner
