@@ -58,10 +58,13 @@ class Config(_training.Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.hidden, default=0) < 0 or (len(self.hidden) > 1 and 0 in self.hidden):
+        if min(self.hidden, default=-1) < 0 or (len(self.hidden) > 1 and 0 in self.hidden):
             raise ValueError(
-                f"--hidden takes one number of units, 0 for none, or one >= 1 per layer, got {self.hidden}"
+                f"--hidden takes one number of units, 0 for none, or one >= 1 per layer, got "
+                f"{' '.join(map(str, self.hidden)) or 'nothing'}"
             )
+        if self.lateral and (len(self.hidden) > 1 or self.hidden[0] < 2):
+            raise ValueError("--lateral couples the hidden units of one layer; give --hidden one number >= 2")
         if self.learner == "pseudo" and any(self.hidden):
             raise ValueError("--learner pseudo is for fully visible machines; add --hidden 0")
 

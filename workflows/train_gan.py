@@ -29,7 +29,7 @@ class Config(_training.Training):
     latent: int = 32
     """Global latent variables of the generator."""
     critic_steps: int = 1
-    """Critic steps per generator step."""
+    """Critic steps per generator step; --steps counts those of the critic."""
     batch: int = 64
     """Configurations per step."""
     lr: float = 1e-3
@@ -40,6 +40,14 @@ class Config(_training.Training):
     """Folder of the results: config.json, metrics.jsonl, checkpoints."""
 
     SMOKE = {"steps": 4, "every": 2, "batch": 16, "quiet": True}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.critic_steps > self.steps:
+            raise ValueError(
+                f"the generator learns once in --critic-steps {self.critic_steps}, so never in --steps "
+                f"{self.steps}; lower --critic-steps"
+            )
 
 
 def main(*, config: Config = Config()) -> None:
@@ -52,7 +60,7 @@ def main(*, config: Config = Config()) -> None:
     generator = gradient_step(
         gan.generator_loss,
         torch.optim.Adam(gan.generator.parameters(), config.lr, betas=BETAS),
-        **_training.schedule(config, max(1, config.steps // config.critic_steps)),
+        **_training.schedule(config, config.steps // config.critic_steps),
     )
     critic = gradient_step(
         gan.critic_loss,

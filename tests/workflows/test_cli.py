@@ -116,6 +116,19 @@ WRONG = {
     "NaN rate": ("train_gan --data {f}/good.h5 --beta 0.3 --critic-lr nan --out {o}", "--critic-lr"),
     "average above 1": ("train_rbm --data {f}/good.h5 --beta 0.3 --average 3 --out {o}", "--average"),
     "no critic steps": ("train_gan --data {f}/good.h5 --beta 0.3 --critic-steps 0 --out {o}", "--critic"),
+    "no step of the generator": (
+        "train_gan --data {f}/good.h5 --beta 0.3 --steps 4 --critic-steps 5 --out {o}",
+        "so never in --steps 4; lower --critic-steps",
+    ),
+    "hidden units not named": (
+        "train_boltzmann --data {f}/good.h5 --beta 0.3 --out {o} --hidden",
+        "got nothing",
+    ),
+    "nothing to couple": (
+        "train_boltzmann --data {f}/good.h5 --hidden 0 --lateral --out {o}",
+        "--lateral couples",
+    ),
+    "layers coupled inside": ("train_boltzmann --hidden 4 3 --lateral --out {o}", "--lateral couples"),
     "nothing to resume": ("train_rbm --data {f}/good.h5 --beta 0.3 --batch 16 --resume --out {o}", "resume"),
     "lattice beyond memory": ("simulate --L 300000 --beta 0.4 --out {o}.h5", "GB"),
     "chains beyond memory": ("simulate --L 16 --chains 1000000000 --beta 0.4 --out {o}.h5", "GB"),
@@ -141,6 +154,14 @@ WRONG = {
     "a picture as a table": ("density_of_states --L 4 --out {o}.png", "names a table"),
     "too few draws": ("torlai_melko --drawn 1 --out {o}", "--drawn must be at least 100"),
     "one chain to test": ("gaussian_rbm --chains 9 --out {o}", "--chains must be at least 10"),
+    "a density beyond a sum": (
+        "gaussian_rbm --mixture-hidden 21 --out {o}",
+        "--mixture-hidden is at most 20",
+    ),
+    "fewer fields than a batch": (
+        "gaussian_rbm --chains 10 --samples 1 --batch 9 --out {o}",
+        "8 fields to train",
+    ),
     "no walkers": ("density_of_states --L 4 --walkers 0 --out {o}.csv", "--walkers"),
     "levels of an unknown lattice": ("density_of_states --lattice kagome --out {o}.csv", "kagome"),
     "diagnose: missing file": ("diagnose {f}/none.h5 --out {o}.png", "none.h5"),
