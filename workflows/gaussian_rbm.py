@@ -8,6 +8,10 @@ unseen data, exact by a sum over hidden states or annealed. For the free field
 the most likely machine of Gaussian units on both sides is known in closed form;
 with enough hidden units it must find the propagator.
 
+The action S of a field is the sum over sites of half the squared differences to
+the next sites, m^2 phi^2 / 2 and the coupling times phi^4; fields have the
+density exp(-S) / Z. The table gives S / N, the action per site.
+
 Example:
 
   physgen gaussian_rbm --out runs/gaussian
@@ -59,7 +63,7 @@ class Config:
     hidden: int = 16
     """Hidden units of the machine of the field; up to 20 its likelihood is exact."""
     mixture_hidden: int = 6
-    """Hidden units of the machine of the mixture."""
+    """Hidden units of the machine of the mixture, at most 20: its density is exact."""
     chains: int = 500
     """Chains of hybrid Monte Carlo; a fifth of them is kept for the test."""
     samples: int = 20
@@ -94,6 +98,16 @@ class Config:
         check_options(self, folder=True)
         if self.chains < 10:
             raise ValueError(f"--chains must be at least 10, to keep two for the test, got {self.chains}")
+        if self.mixture_hidden > 20:
+            raise ValueError(
+                f"--mixture-hidden is at most 20, so that the density is exact, got {self.mixture_hidden}"
+            )
+        rows, sites = (self.chains - self.chains // 5) * self.samples, self.L**2
+        if rows < max(self.batch, 2 * sites):
+            raise ValueError(
+                f"{rows} fields to train on are fewer than --batch {self.batch} or two per site of {sites}; "
+                "raise --chains or --samples"
+            )
 
 
 def main(*, config: Config = Config()) -> None:
@@ -142,17 +156,10 @@ def likelihood(rbm: RBM, rows: Tensor, generator: torch.Generator) -> tuple[Esti
 def mixture(config: Config, generator: torch.Generator) -> dict[str, Any]:
     """Three Gaussians in the plane; the entropy of their law is the best that a model can do."""
     n = config.chains * config.samples
-    centres = torch.tensor(CENTRES)
-
-    def draw(count: int) -> Tensor:
-        chosen = torch.randint(len(centres), (count,), generator=generator)
-        return centres[chosen] + WIDTH * torch.randn(count, 2, generator=generator)
-
-    train, test = draw(n), draw(n)
+    train, test = draw(n, generator), draw(n, generator)
     rbm = trained(config, train, (2,), config.mixture_hidden)
     found, how = likelihood(rbm, test, generator)
-    distance = ((test.unsqueeze(1) - centres) ** 2).sum(-1) / (2 * WIDTH**2)
-    log_p = (-distance).logsumexp(-1) - math.log(len(centres) * 2 * math.pi * WIDTH**2)
+    log_p = true_log_prob(test)
     best = Estimate(float(log_p.mean()), float(log_p.std() / n**0.5))
     gap = log_p.double() + rbm.distribution(torch.float64).free_energy(test.double()).detach()
     gap = gap + rbm.log_partition()
@@ -164,6 +171,18 @@ def mixture(config: Config, generator: torch.Generator) -> dict[str, Any]:
         "kl": pair(Estimate(float(gap.mean()), float(gap.std() / n**0.5))),
         "scale": rbm.log_scale.exp().tolist(),
     }
+
+
+def draw(n: int, generator: torch.Generator) -> Tensor:
+    """Points of the mixture, ``(n, 2)``."""
+    chosen = torch.randint(len(CENTRES), (n,), generator=generator)
+    return torch.tensor(CENTRES)[chosen] + WIDTH * torch.randn(n, 2, generator=generator)
+
+
+def true_log_prob(points: Tensor) -> Tensor:
+    """Log-density of the mixture, ``(n, 2)`` to ``(n,)``."""
+    distance = ((points.unsqueeze(1) - torch.tensor(CENTRES)) ** 2).sum(-1) / (2 * WIDTH**2)
+    return (-distance).logsumexp(-1) - math.log(len(CENTRES) * 2 * math.pi * WIDTH**2)
 
 
 def interacting(config: Config, model: Phi4, generator: torch.Generator) -> dict[str, Any]:
@@ -257,16 +276,20 @@ def lines(results: dict[str, Any]) -> list[str]:
 
 @torch.no_grad()
 def draw_mixture(config: Config, rbm: RBM, points: Tensor) -> None:
-    """``mixture.png``: the machine's density over points of the test."""
+    """``mixture.png``: the densities of the machine and of the mixture over points of the test."""
     axis = torch.linspace(-4.5, 4.5, 181, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     log_p = -rbm.distribution(torch.float64).free_energy(grid) - rbm.log_partition()
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     ax = figure.subplots()
     shown = points[:1000].numpy()
-    ax.plot(*shown.T, ".", color=plots.MONTE_CARLO, markersize=2, label="test points", zorder=1)
-    drawn = ax.contour(axis, axis, log_p.exp().reshape(181, 181).T, levels=8, cmap="viridis", zorder=2)
+    ax.plot(*shown.T, ".", color="0.75", markersize=2, label="test points", zorder=1)
+    true, found = (x.exp().reshape(181, 181).T for x in (true_log_prob(grid), log_p))
+    levels = (0.02, 0.06, 0.10, 0.14, 0.18)
+    ax.contour(axis, axis, true, levels, colors="black", linestyles=":", linewidths=1.2, zorder=3)
+    drawn = ax.contour(axis, axis, found, levels, cmap="viridis", zorder=2)
     figure.colorbar(drawn, label="density of the machine")
+    ax.plot([], [], ":", color="black", label="true, at the same densities")
     ax.set_xlabel("x$_1$")
     ax.set_ylabel("x$_2$")
     ax.set_aspect("equal")
