@@ -204,7 +204,9 @@ def honeycomb(L: int, *, pbc: bool | tuple[bool, ...] = True) -> Lattice:
     """
     axes = _axes(pbc, 2)
     if any(axes) and L % 2:
-        raise ValueError(f"a periodic honeycomb lattice needs an even L, got {L}; take {L + 1} or pbc=False")
+        raise ValueError(
+            f"a periodic honeycomb lattice needs an even L, got {L}; take {L + 1} or an open boundary"
+        )
     wall = _bravais((L, L), [(0, 1), (1, 0)], axes)
     i, j = wall.edges.T
     vertical = (i - j).abs() % L == 0
@@ -230,7 +232,7 @@ def _bravais(shape: tuple[int, ...], steps: list[tuple[int, ...]], pbc: bool | t
     if any(n < 3 for n, periodic in zip(shape, axes, strict=True) if periodic):
         raise ValueError(
             f"a periodic side needs at least 3 sites, or its bonds are not distinct, got {shape}; "
-            "make that axis open (pbc=False)"
+            "take more sites, or an open boundary"
         )
     site = torch.arange(math.prod(shape)).reshape(shape)
     edges = []

@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp, softmax, stdtrit
 
 from .kernels import flat_histogram
 from .kernels.xoshiro import streams
@@ -41,6 +41,7 @@ from .simulate import check_counts, initial_spins, root_seed
 from .stats import Estimate
 
 PATIENCE = 2**20  # rounds without progress after which the walk gives up
+BELIEVED = 1e-4  # chance that a walk contradicts the right number of ground states
 ROUNDS = 500  # between two looks at the walkers; a round tries max(N, levels) flips
 AFTER = {"explore": "learn", "learn": "settle", "settle": "measure"}
 
@@ -70,7 +71,16 @@ class DensityOfStates:
         """Normalised by the number of ground states, where it is known: 2 for a ferromagnet without field.
 
         Errors then grow away from the ground state; with the sum over all states they grow towards it.
+
+        Raises:
+            ValueError: If the walk itself, normalised by all states, contradicts this number.
         """
+        counted = Estimate(float(self.ln_g[0]), float(self.error[0]))
+        if counted.sigmas_from(math.log(degeneracy)) > stdtrit(len(self.left_out) - 1, 1 - BELIEVED):
+            raise ValueError(
+                f"{degeneracy} ground states have ln g = {math.log(degeneracy):.4g}, and the walk found "
+                f"{counted} for its lowest level, E = {self.energies[0]:g}"
+            )
         shifted = (x - x[..., :1] + math.log(degeneracy) for x in (self.ln_g, self.left_out))
         return DensityOfStates(self.energies, *shifted, self.n_sites)
 

@@ -106,7 +106,9 @@ def dask(address: str) -> Iterator[Executor]:
     Arguments:
         address: As ``dask scheduler`` prints it: ``tcp://host:8786``.
     """
-    with _import_cluster("distributed").Client(address, set_as_default=False) as client:
+    distributed = _import_cluster("distributed")
+    distributed.comm.get_address_host_port(address)  # refuses what is no address; the client would hang first
+    with distributed.Client(address, set_as_default=False) as client:
         yield client.get_executor(pure=False)
 
 

@@ -84,8 +84,12 @@ def main(*, config: Config = Config()) -> None:
         if path.exists():
             raise ValueError(f"{path} exists; remove it or choose another --out")
     found = walk(model, config)
+    contradicted = None
     if config.ground_states is not None:
-        found = found.anchored(config.ground_states)
+        try:
+            found = found.anchored(config.ground_states)
+        except ValueError as error:
+            contradicted = error
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(config.out, found)
     figure = plots.density_of_states(
@@ -98,6 +102,8 @@ def main(*, config: Config = Config()) -> None:
         "%d levels in %s and %s; the largest error of ln g is %.2g",
         *(len(found.energies), config.out, picture, found.error.max()),
     )
+    if contradicted is not None:
+        raise ValueError(f"--ground-states: {contradicted}; {config.out} is normalised by all 2^N states")
 
 
 def walk(model: Ising, config: Config) -> DensityOfStates:

@@ -86,6 +86,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_options(self, folder=True)
+        if self.samples < 2:
+            raise ValueError("--samples must be at least 2: the drift compares the two halves of the samples")
+        if min(self.disorder, default=0) < 0:
+            raise ValueError(f"--disorder takes whole numbers >= 0, got {min(self.disorder)}")
         if len(set(self.disorder)) < max(2, len(self.disorder)):
             raise ValueError(
                 "--disorder needs at least two different seeds: their scatter gives the error bars"

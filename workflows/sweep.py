@@ -124,7 +124,7 @@ class Config:
     }
 
     def __post_init__(self) -> None:
-        check_options(self)
+        check_options(self, folder=True)
         if sum(place is not None for place in (self.workers, self.scheduler, self.slurm)) > 1:
             raise ValueError("the tasks run at one place: give one of --workers, --scheduler and --slurm")
         if (self.glass == "none") != (self.disorder is None):
@@ -203,7 +203,14 @@ def hamiltonian(config: Config, lattice: lattices.Lattice, h: float, seed: int |
 def place(config: Config) -> Iterator[Executor | None]:
     """Where the tasks run; None stands for the cores of this machine."""
     if config.scheduler is not None:
-        with workers.dask(config.scheduler) as executor:
+        with contextlib.ExitStack() as stack:
+            try:
+                executor = stack.enter_context(workers.dask(config.scheduler))
+            except (ValueError, OSError) as error:
+                raise ValueError(
+                    f"--scheduler {config.scheduler} cannot be used ({error}); give the address that a "
+                    "running dask scheduler prints, such as tcp://host:8786"
+                ) from error
             yield executor
     elif config.slurm is not None:
         options = ("cores", "memory", "queue", "account", "interface")

@@ -242,3 +242,5 @@ def test_normalisation_by_the_ground_states():
     assert anchored.energy(0.5).mean == pytest.approx(found.energy(0.5).mean, rel=1e-12)
     difference = anchored.log_z(0.5).mean - found.log_z(0.5).mean
     assert difference == pytest.approx(anchored.ln_g[0] - found.ln_g[0])
+    with pytest.raises(ValueError, match=r"4 ground states have ln g = .* and the walk found"):
+        found.anchored(4)
