@@ -110,7 +110,8 @@ def sample(
 def meeting_times(coupled: Coupled, max_sweeps: int) -> np.ndarray:
     """Sweeps after which top and bottom were seen to be equal, int64, ``(chains,)``; 0 where they were not.
 
-    They are looked at less and less often. It ends when a longer block than the best so far cannot pay.
+    They are looked at less and less often. It ends when half of the chains have met and a longer block than
+    the best so far cannot pay.
 
     Example:
         >>> from ising.lattices import square
@@ -119,7 +120,7 @@ def meeting_times(coupled: Coupled, max_sweeps: int) -> np.ndarray:
         np.True_
     """
     times, now, best = np.zeros(coupled.chains, dtype=np.int64), 0, np.inf
-    while now < min(max_sweeps, best):
+    while now < max_sweeps and (now < best or 2 * np.count_nonzero(times) < len(times)):
         step = min(1 + now // 32, max_sweeps - now)
         coupled.sweep(step)
         now += step

@@ -207,6 +207,11 @@ def test_few_samples_of_a_large_lattice():
     assert (np.abs(run.energies / 128**2 - e) < 4.5 * np.sqrt(c) / (0.2 * 128)).all()
 
 
+def test_few_chains_of_which_one_meets_early_are_waited_for():
+    """Of these four chains one has met long before the others, which then seemed never to."""
+    assert sample(Ising(lattices.rectangular(4, 6), J=-1.0), 0.4, 3, seed=21).chains == 3
+
+
 def test_meeting_times_grow_towards_the_critical_point():
     model = Ising(lattices.square(8))
     hot, warm = (np.median(meeting_times(coupled(model, beta), 10_000)) for beta in (0.2, 0.4))
