@@ -4,10 +4,13 @@ r"""Natural gradient steps for tied Boltzmann machines, whose few parameters all
     \theta \leftarrow \theta - \epsilon\, (F + \lambda \bar F)^{-1} g, \qquad
     F = \operatorname{Cov}_q[\partial_\theta \log q(v)],
 
-with F over persistent chains, averaged over recent steps, and :math:`\bar F` the mean of its diagonal. At a
-critical point the statistics of the law have variances that differ by orders of magnitude. Steps of equal
-size in every parameter leave the directions of small variance unlearnt; these steps are of equal size in the
-Kullback-Leibler divergence.
+with F over persistent chains, averaged over the last :math:`1 / \epsilon` steps, and :math:`\bar F` the mean
+of its diagonal. Over fewer steps the noise of the chains would be in g and in F at once: steps up would be
+longer than steps down, and :math:`|m|` of a critical machine too small.
+
+At a critical point the statistics of the law have variances that differ by orders of magnitude. Steps of
+equal size in every parameter leave the directions of small variance unlearnt; these steps are of equal size
+in the Kullback-Leibler divergence.
 
 References:
     | Natural Gradient Works Efficiently in Learning (Amari, 1998)
@@ -32,8 +35,8 @@ class Natural(torch.optim.Optimizer):
     Arguments:
         rbm: A machine with ``tied``.
         loss: Its persistent chains.
-        lr: :math:`\epsilon`, the part of the way that one step goes.
-        memory: Weight of the newest chains in the average of F.
+        lr: :math:`\epsilon`, the part of the way that one step goes, and the weight of the newest chains in the
+            average of F.
         damping: :math:`\lambda` in the end; a hundred times that at first, as F of a machine that has learnt
             nothing says little about the next one, and 2 % less with every step.
         longest: Largest length of a step in the metric F, :math:`\sqrt{2 KL}` of the machines on its ends.
@@ -51,8 +54,7 @@ class Natural(torch.optim.Optimizer):
         loss: PersistentCD,
         lr: float = 0.05,
         *,
-        memory: float = 0.05,
-        damping: float = 1e-3,
+        damping: float = 3e-3,
         longest: float = 0.3,
     ):
         if not rbm.tied:
@@ -60,7 +62,7 @@ class Natural(torch.optim.Optimizer):
         self.trained = [p for p in rbm.parameters() if p.requires_grad]
         super().__init__(self.trained, {"lr": lr})
         self.rbm, self.loss = rbm, loss
-        self.memory, self.damping, self.longest = memory, damping, longest
+        self.damping, self.longest = damping, longest
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
@@ -68,7 +70,8 @@ class Natural(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 closure()
-        fisher, rate = self._fisher(), self.param_groups[0]["lr"]
+        rate = self.param_groups[0]["lr"]
+        fisher = self._fisher(rate)
         gradient = torch.cat([p.grad.flatten() for p in self.trained if p.grad is not None])
         damping = self.damping * max(1.0, 100 * 0.98 ** self.state[self.trained[0]]["steps"])
         ridge = damping * fisher.diagonal().mean() * torch.eye(len(fisher)).to(fisher)
@@ -78,12 +81,12 @@ class Natural(torch.optim.Optimizer):
         for p, part in zip(self.trained, move.split([p.numel() for p in self.trained]), strict=True):
             p.sub_(part.view_as(p))
 
-    def _fisher(self) -> Tensor:
+    def _fisher(self, rate: float) -> Tensor:
         new = torch.cov(scores(self.rbm, self.loss.chains).T)
         kept = self.state[self.trained[0]]
         kept["steps"] = kept.get("steps", 0) + 1
         old = kept.get("fisher", new)
-        kept["fisher"] = old.lerp(new, max(self.memory, 1 / kept["steps"]))
+        kept["fisher"] = old.lerp(new, max(rate, 1 / kept["steps"]))
         return kept["fisher"]
 
 

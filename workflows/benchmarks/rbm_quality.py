@@ -60,7 +60,7 @@ def main(*, config: Config = Config()) -> None:
         four(table, T, steps, times)
     larger(table, 6, 2.27, 20, steps, quick=config.quick)
     for seed in range(1 if config.quick else 3):
-        larger(table, 8, T_C, 3, 3 * steps // 8, quick=config.quick, tied=True, seed=seed)
+        larger(table, 8, T_C, 3, 3 * steps // 4, quick=config.quick, tied=True, seed=seed)
     larger(table, 8, T_C, 64, steps, quick=config.quick)
     if config.json is not None:
         write_json(config.json, table.rows)
