@@ -7,6 +7,8 @@ import numpy as np
 from ising.kernels.chances import GROUP, SPARE_DIGITS
 from ising.kernels.tables import FIRST, HEIGHT
 
+HALVES, LANES = (slice(4), slice(4, 8)), (slice(256), slice(256, 512))  # words and lanes of each generator
+
 
 class Generator:
     """SHISHUA, as published: 256 bits of state in each of four rows.
@@ -36,27 +38,35 @@ def lanes(words: np.ndarray) -> np.ndarray:
     return np.unpackbits(octets, axis=-1, bitorder="little").astype(bool)
 
 
-def group(generator: Generator, p: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    """The answers of 16 rows, bool ``(16, 256)``, in cases told by planes of words ``(bits, 16, 4)``."""
-    case = sum(lanes(plane).astype(int) << k for k, plane in enumerate(planes))
-    units = [int(x * 2.0**64) for x in p]
-    spares = [spare(generator, units) for _ in range(2)]
+def group(
+    generator: Generator, p: Sequence[float], case: np.ndarray, asked: np.ndarray | None = None
+) -> np.ndarray:
+    """The answers of 16 rows, bool ``(16, 256)``, by the case of each lane.
+
+    Arguments:
+        p: Of every case.
+        case: Whole numbers ``(16, 256)``.
+        asked: Where the case is asked, bool; elsewhere the answer is no only where four throws show 1.
+    """
+    table = np.array([[digit(int(x * 2.0**64), k) for k in range(HEIGHT + 1)] for x in p])
+    spares = [spare(generator) for _ in range(2)]
     answers, taken = np.empty(case.shape, dtype=bool), np.zeros(256, dtype=int)
-    waiting = np.zeros(case.shape, dtype=bool)
+    waiting, drawn = np.zeros(case.shape, dtype=bool), []
     for g in range(GROUP):
-        words = np.stack(generator.draw() + generator.draw()[:2])
+        while len(drawn) < FIRST:
+            drawn += generator.draw()
+        words, drawn = np.stack(drawn[:FIRST]), drawn[FIRST:]
         throw = np.where(words.all(0), len(words), words.argmin(0))  # the first that is 0
-        for lane in range(256):
-            answers[g, lane] = digit(units[case[g, lane]], throw[lane])
-            if throw[lane] == len(words):
-                waiting[g, lane] = taken[lane] > 1
-                answers[g, lane] = spares[min(taken[lane], 1)][lane][case[g, lane]]
-                taken[lane] += 1
+        here = np.ones(256, dtype=bool) if asked is None else asked[g]
+        left = here & (throw == len(words))
+        throw[left] = np.choose(np.minimum(taken, 1), spares)[left]
+        answers[g] = np.where(here, table[case[g], throw], ~words[:4].all(0))
+        waiting[g] = left & (taken > 1)
+        taken += left
     for g in np.flatnonzero(waiting.any(1)):
         generator.settled += 1
         throw = throws(generator, waiting[g])
-        for lane in np.flatnonzero(waiting[g]):
-            answers[g, lane] = digit(units[case[g, lane]], throw[lane])
+        answers[g] = np.where(waiting[g], table[case[g], np.where(waiting[g], throw, 0)], answers[g])
     return answers
 
 
@@ -65,11 +75,10 @@ def digit(number: int, k: int) -> bool:
     return bool(number >> max(0, 63 - int(k)) & 1)
 
 
-def spare(generator: Generator, units: list[int]) -> list[list[bool]]:
-    """A spare answer in every lane for every case."""
+def spare(generator: Generator) -> np.ndarray:
+    """The throw that a spare answer is the digit of, in every lane."""
     words = [word for _ in range(SPARE_DIGITS // 4) for word in generator.draw()]
-    throw = throws(generator, np.ones(256, dtype=bool), words)
-    return [[digit(number, k) for number in units] for k in throw]
+    return throws(generator, np.ones(256, dtype=bool), words)
 
 
 def throws(generator: Generator, open_: np.ndarray, words: Sequence[np.ndarray] = ()) -> np.ndarray:

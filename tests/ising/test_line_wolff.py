@@ -18,6 +18,7 @@ from ising.kernels.lanes import WORDS, aligned
 from ising.kernels.line_wolff import LineWolff, blocks, configurations
 from ising.kernels.parallel_wolff import ParallelWolff
 from tests.checks import FALSE_ALARM
+from tests.ising import plain_decisions
 
 CRITICAL = exact.critical_beta("square")
 SHAPES = [(12, 8), (16, 16), (5, 32), (64, 64), (6, 128), (4, 192)]
@@ -63,6 +64,27 @@ def test_the_flood_marks_the_connected_component(shape, density):
         graph = coo_array((np.ones(len(here)), (here, there)), shape=(n, n))
         label = connected_components(graph, directed=False)[1]
         np.testing.assert_array_equal(marked[k], label == label[seeds[k]])
+
+
+def test_its_bonds_are_those_of_a_plain_program():
+    """Bit for bit, so that no two of them share a random number: 1e-4 of the decisions wait for others."""
+    kernel, asked = sampler((64, 64), chains=WORDS, beta=0.3), np.empty((128, WORDS), dtype=np.uint64)
+    halves = [plain_decisions.Generator(kernel._rng[0][:, half]) for half in plain_decisions.HALVES]
+    for _ in range(4):
+        rows = kernel._rows[0].copy()
+        asked[:64] = ~(rows ^ np.roll(rows, -1, 0))
+        asked[64:] = ~(rows ^ (rows << 1 | rows >> 63))
+        kernel.sweep(1)
+        _, bonds, tables, _ = kernel._work[0]
+        bonds[64:128] |= tables[:64]  # those that join the ends of a line
+        found, wanted = plain_decisions.lanes(bonds[:128]), plain_decisions.lanes(asked)
+        for generator, lanes in zip(halves, plain_decisions.LANES, strict=True):
+            for first in range(0, 128, 16):
+                here = wanted[first : first + 16, lanes]
+                yes = here & plain_decisions.group(generator, [-np.expm1(-0.6)], 0 * here, here)
+                np.testing.assert_array_equal(found[first : first + 16, lanes], yes)
+            generator.draw()  # the sites that clusters begin at
+    assert sum(generator.settled for generator in halves) > 3
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -5,12 +5,14 @@ replicas are 60-76 % at one sigma and 91-98 % at two: honest error bars fall out
 """
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
+from scipy.stats import chi2
 
 from ising import stats
 from ising.stats import ChainTooShort, Estimate
@@ -78,6 +80,24 @@ def test_tau_of_an_autoregressive_process(a, tolerance):
     assert stats.tau_int(ar1(a, chains=16, n=20_000)) == pytest.approx(exact, rel=tolerance)
 
 
+@pytest.mark.parametrize(("a", "chains", "n"), [(0.8, 3, 200), (0.95, 1, 300), (0.0, 2, 50)])
+def test_tau_and_the_error_of_a_mean_are_plain_sums(a, chains, n):
+    """The window of Madras and Sokal, and Wolff's correction for the mean of the same data."""
+    x = ar1(a, chains, n)
+    d = x - x.mean()
+    C = np.array([(d[:, : n - t] * d[:, t:]).sum() / (chains * (n - t)) for t in range(n)])
+    tau, m = 0.5, 0
+    while m < 5 * tau:
+        m += 1
+        tau += C[m] / C[0]
+    C += 2 * tau * C[0] / x.size
+    expected = max(0.5, 0.5 + C[1 : m + 1].sum() / C[0])
+    assert stats.tau_int(x) == pytest.approx(expected, rel=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ChainTooShort)
+        assert stats.mean(x).error == pytest.approx(math.sqrt(2 * expected * C[0] / x.size), rel=1e-9)
+
+
 def test_anticorrelated_samples_count_as_independent():
     assert stats.tau_int(ar1(-0.5, chains=4, n=5_000)) == 0.5
 
@@ -135,7 +155,16 @@ def test_the_jackknife_of_a_mean_is_the_mean():
     x = ar1(0.5, 50, 400)
     linear = stats.jackknife(lambda m: m, x)
     assert linear.mean == pytest.approx(x.mean(), abs=1e-12)
-    assert linear.error == pytest.approx(stats.mean(x).error, rel=0.4)  # 4.5 sigma of 64 blocks
+    assert linear.error == pytest.approx(x.reshape(100, -1).mean(1).std(ddof=1) / 10)  # two blocks a chain
+
+
+@pytest.mark.filterwarnings("ignore::ising.stats.ChainTooShort")  # a few of them look more correlated
+def test_blocks_of_a_jackknife_are_longer_than_the_correlation():
+    """With blocks of one tau the squared error would be half of the true one; here it is right to 3 %."""
+    a, n = 0.9, 950
+    found = [stats.jackknife(lambda m: m, ar1(a, 1, n, seed)).error ** 2 for seed in range(300)]
+    exact = ((1 + a) / (1 - a) - 2 * a * (1 - a**n) / (n * (1 - a) ** 2)) / n
+    assert 0.84 < np.mean(found) / exact < 1.10  # 4.5 sigma
 
 
 @pytest.mark.filterwarnings("ignore::ising.stats.ChainTooShort")  # a few of 4000 short series look correlated
@@ -174,6 +203,21 @@ def test_blocking_covers(a, chains, n):
     assert_honest([stats.blocking(ar1(a, chains, n, seed)) for seed in range(400)], exact=0.0)
 
 
+@pytest.mark.filterwarnings("ignore::ising.stats.ChainTooShort")
+def test_blocking_takes_the_level_of_a_plain_program():
+    for seed in range(60):
+        x = ar1(0.8, 1, 1_000, seed)
+        y, errors, tests = x - x.mean(), [], []
+        while y.size >= 16:
+            rho = (y[:, 1:] * y[:, :-1]).mean() / (y * y).mean()
+            tests.append((y.size - 1) * (rho + 1 / y.size) ** 2)
+            errors.append(math.sqrt(y.var(ddof=1) / y.size))
+            y = y[:, : y.size // 2 * 2].reshape(1, -1, 2).mean(-1)
+        passed = [sum(tests[k:]) < chi2.ppf(0.99, len(tests) - k) for k in range(len(tests))]
+        level = passed.index(True) if any(passed) else -1
+        assert stats.blocking(x).error == pytest.approx(errors[level], rel=0.02)  # odd blocks are cut off
+
+
 def test_blocking_without_its_test_does_not_cover():
     """Negative control: a threshold that lets the first level pass gives the naive error."""
     first = [stats.blocking(ar1(0.9, 1, 8_192, seed), confidence=1.0) for seed in range(400)]
@@ -208,6 +252,8 @@ def test_short_series_warn_and_long_ones_do_not():
     stats.jackknife(lambda m: m, x)
     with pytest.warns(ChainTooShort, match="run longer or thin more"):
         stats.mean(x[:, :60])
+    with pytest.warns(ChainTooShort, match="per chain"):
+        stats.mean(ar1(0.9, chains=64, n=60))  # 6 tau in each
     with pytest.warns(ChainTooShort, match="25 in all"):
         stats.mean(np.arange(4.0))
 

@@ -17,10 +17,11 @@ from ising.kernels import chances, schedule, shishua, tables, tally, tiles
 from ising.kernels.lanes import PARTS, aligned, load, lowest, part, store
 from ising.kernels.shishua import draw as shishua_draw
 from ising.kernels.shishua import keep, resume
-from ising.kernels.xoshiro import bare, jit, step, streams
+from ising.kernels.xoshiro import bare, inline, jit, step, streams
 from ising.model import Ising
 from tests.checks import FALSE_ALARM
 from tests.ising import laws, plain_decisions
+from tests.ising.plain_decisions import HALVES, LANES
 
 FORMS = ("readable", "compiled")
 GLASS = torch.Generator().manual_seed(5)
@@ -344,17 +345,80 @@ def test_decisions_are_those_of_a_plain_program(which):
     p = rng.random(2 ** len(which))
     planes = rng.integers(0, 2**64, (4, 16, 8), dtype=np.uint64)
     state, scratch = shishua.streams(np.random.SeedSequence(6), 1)[0], aligned((chances.SCRATCH, 8))
-    halves = [plain_decisions.Generator(state[:, half]) for half in (slice(4), slice(4, 8))]
+    halves = [plain_decisions.Generator(state[:, half]) for half in HALVES]
     rows = tables.tables(p[:, None]).reshape(-1, 8)
+    case = sum(plain_decisions.lanes(plane).astype(int) << k for k, plane in enumerate(planes[: len(which)]))
     for _ in range(40):
         _decide(which, state, scratch, planes.reshape(-1, 8), rows)
         for h, generator in enumerate(halves):
-            words = slice(4 * h, 4 * h + 4)
-            expected = plain_decisions.group(generator, p, planes[: len(which), :, words])
-            found = scratch[chances.ANSWER : chances.ANSWER + 16, words]
+            expected = plain_decisions.group(generator, p, case[:, LANES[h]])
+            found = scratch[chances.ANSWER : chances.ANSWER + 16, HALVES[h]]
             np.testing.assert_array_equal(plain_decisions.lanes(found), expected)
-            np.testing.assert_array_equal(generator.state[:5], state[:5, words])
+            np.testing.assert_array_equal(generator.state[:5], state[:5, HALVES[h]])
     assert min(generator.settled for generator in halves) > 3
+
+
+@pytest.mark.parametrize(("update", "h"), [("metropolis", 0.0), ("metropolis", 0.3), ("heat_bath", 0.3)])
+def test_sweeps_are_those_of_a_plain_program(update, h):
+    """Bit for bit, so that no two decisions share a random number: 1e-4 of them wait and are settled."""
+    model, beta = Ising(lattices.square(8), h=h), 0.4
+    spins = 2 * np.random.default_rng(3).integers(0, 2, (64, 512), dtype=np.int8) - 1
+    sampler = kernels.Multispin(model, update, beta, spins.T, np.random.SeedSequence(8))
+    halves = [plain_decisions.Generator(sampler.rng[0][:, half]) for half in HALVES]
+    bonds, own = np.arange(5), np.array([[-1], [1]])
+    cost = (2 * model.J * (4 - 2 * bonds) + 2 * h * own).ravel()  # by spin and unsatisfied bonds
+    free = (cost <= 0) & (update == "metropolis")
+    p = 1 / (1 + np.exp(beta * cost)) if update == "heat_bath" else 15 / 16 * np.exp(-beta * cost)
+    p = np.where(free, 0.0, p)
+    for _ in range(6):
+        for sites in sampler.schedule[0].reshape(-1, 16):
+            around = spins[model.lattice.neighbours[0].numpy()[sites]]
+            case = 5 * (spins[sites] > 0) + (around != spins[sites, None]).sum(1)
+            for generator, lanes in zip(halves, LANES, strict=True):
+                flip = plain_decisions.group(generator, p, case[:, lanes], ~free[case[:, lanes]])
+                spins[sites, lanes] *= np.where(flip, -1, 1).astype(np.int8)
+        sampler.sweep(1)
+        np.testing.assert_array_equal(sampler.spins(), spins.T)
+        for generator, half in zip(halves, HALVES, strict=True):
+            np.testing.assert_array_equal(generator.state[:5], sampler.rng[0][:5, half])
+    assert sum(generator.settled for generator in halves) > 3
+
+
+def test_bonds_and_ties_of_parallel_wolff_are_those_of_a_plain_program():
+    model, beta = Ising(lattices.square(8), h=0.2), 0.4
+    spins = 2 * np.random.default_rng(4).integers(0, 2, (64, 512), dtype=np.int8) - 1
+    sampler = kernels.ParallelWolff(model, "wolff", beta, spins.T, np.random.SeedSequence(9))
+    halves = [plain_decisions.Generator(sampler._rng[0][:, half]) for half in HALVES]
+    i, j = model.lattice.edges.sort(-1).values.numpy().T
+    none = np.zeros((16, 256), dtype=int)
+    for _ in range(6):
+        sampler.sweep(1)
+        marked, bonds = (plain_decisions.lanes(rows) for rows in sampler._work[0][:2])
+        satisfied, along = spins[i] == spins[j], marked[:64] & (spins > 0)
+        for generator, lanes in zip(halves, LANES, strict=True):
+            for first in range(0, len(i), 16):
+                asked = satisfied[first : first + 16, lanes]
+                active = asked & plain_decisions.group(generator, [-np.expm1(-2 * beta)], none, asked)
+                np.testing.assert_array_equal(bonds[first : first + 16, lanes], active)
+            for _ in range(16):
+                generator.draw()  # the sites that clusters begin at
+            tied = np.zeros(256, dtype=bool)
+            for first in range(0, 64, 16):
+                asked = along[first : first + 16, lanes]
+                yes = plain_decisions.group(generator, [-np.expm1(-2 * beta * model.h)], none, asked)
+                tied |= (asked & yes).any(0)
+            spins[:, lanes] *= np.where(marked[:64, lanes] & ~tied, -1, 1).astype(np.int8)
+        np.testing.assert_array_equal(sampler.spins(), spins.T)
+    assert sum(generator.settled for generator in halves) > 3
+
+
+@inline
+def _answer(which, asked, bits, notes, table, g, w0, w1, w2, w3, w4, w5, taken):
+    c0, c1, c2, c3 = load(bits, g), load(bits, 16 + g), load(bits, 32 + g), load(bits, 48 + g)
+    yes, left, _ = chances.decide(which, asked, c3, c2, c1, c0, notes, table, 0, w0, w1, w2, w3, w4, w5)
+    turned, taken = chances.take(which, asked, notes, g, left, c3, c2, c1, c0, taken)
+    store(notes, chances.ANSWER + g, yes ^ turned)
+    return taken
 
 
 @bare
@@ -367,15 +431,12 @@ def _decide(which, state, scratch, planes, rows):
             which, asked, notes, table, 0, s0, s1, s2, s3, counter, increment
         )
         taken = chances.untaken()
-        for g in range(16):
+        for g in range(0, 16, 2):
             a0, a1, a2, a3, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
-            b0, b1, _, _, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
-            c0, c1, c2, c3 = load(bits, g), load(bits, 16 + g), load(bits, 32 + g), load(bits, 48 + g)
-            yes, left, _ = chances.decide(
-                which, asked, c3, c2, c1, c0, notes, table, 0, a0, a1, a2, a3, b0, b1
-            )
-            turned, taken = chances.take(which, asked, notes, g, left, c3, c2, c1, c0, taken)
-            store(notes, chances.ANSWER + g, yes ^ turned)
+            b0, b1, b2, b3, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
+            taken = _answer(which, asked, bits, notes, table, g, a0, a1, a2, a3, b0, b1, taken)
+            a0, a1, a2, a3, s0, s1, s2, s3, counter = shishua_draw(s0, s1, s2, s3, counter, increment)
+            taken = _answer(which, asked, bits, notes, table, g + 1, b2, b3, a0, a1, a2, a3, taken)
         waiting = chances.waits(notes, taken)
         while waiting:
             g = lowest(waiting)
