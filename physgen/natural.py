@@ -35,8 +35,8 @@ class Natural(torch.optim.Optimizer):
     Arguments:
         rbm: A machine with ``tied``.
         loss: Its persistent chains.
-        lr: :math:`\epsilon`, the part of the way that one step goes, and the weight of the newest chains in the
-            average of F.
+        lr: :math:`\epsilon`, the part of the way that one step goes, and the weight that F gives to the
+            newest chains.
         damping: :math:`\lambda` in the end; a hundred times that at first, as F of a machine that has learnt
             nothing says little about the next one, and 2 % less with every step.
         longest: Largest length of a step in the metric F, :math:`\sqrt{2 KL}` of the machines on its ends.
