@@ -125,7 +125,7 @@ def check_bounded(law: RestrictedBoltzmann, data: Tensor, chains: Tensor) -> Non
 
 
 def rows_of(law: RestrictedBoltzmann, data: Tensor, *, check: bool = True) -> Tensor:
-    """``(*, D)`` data as ``(n, D)``, or one sentence on why they are no states of the visible units.
+    """``(*, D)`` data as ``(n, D)`` in the type of the law, or one sentence on why they are no states of the visible units.
 
     Arguments:
         check: Whether to look at the values: what reads them next may refuse them itself.
@@ -137,4 +137,4 @@ def rows_of(law: RestrictedBoltzmann, data: Tensor, *, check: bool = True) -> Te
         )
     if check:
         units.check(data)
-    return data.reshape(-1, units.width)
+    return data.reshape(-1, units.width).to(law.parts.weight.dtype)

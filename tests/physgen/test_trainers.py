@@ -413,3 +413,14 @@ def test_layers_may_have_more_states_than_a_float_can_count():
     assert not rbm.enumerable
     PersistentCD(rbm, torch.ones(3, 1080), k=1, chains=3)(torch.ones(3, 1080)).backward()
     assert rbm.W.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [ContrastiveDivergence, ExactLikelihood, PersistentCD, TemperedPCD])
+def test_a_double_machine_learns_from_single_batches(loss):
+    """As they come from Batches and Rows."""
+    rbm = machine()
+    data = draws(rbm, 20)
+    start = {} if loss in (ContrastiveDivergence, ExactLikelihood) else {"start": data, "chains": 8}
+    slopes = [slope(loss(rbm, **start)(batch), rbm) for batch in (data, data.float())]
+    assert slopes[0].dtype == torch.float64
+    assert torch.equal(*slopes)
