@@ -10,6 +10,7 @@ with U and t of :mod:`physgen.distributions.units`; the own energy of Gaussian u
 import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Any
 
 import pyro
 import torch
@@ -107,17 +108,9 @@ class RestrictedBoltzmann(TorchDistribution):
         with torch.set_grad_enabled(self._with_graph):
             return self.centred.plain()
 
-    @cached_property
-    def weight(self) -> Tensor:
-        return self._uncentred[0]
-
-    @cached_property
-    def loc(self) -> Tensor:
-        return self._uncentred[1]
-
-    @cached_property
-    def hidden_bias(self) -> Tensor:
-        return self._uncentred[2]
+    weight = cached_property(lambda self: self._uncentred[0])  # unless they were given
+    loc = cached_property(lambda self: self._uncentred[1])
+    hidden_bias = cached_property(lambda self: self._uncentred[2])
 
     @cached_property
     def plain(self) -> Centred:
@@ -275,11 +268,11 @@ class RestrictedBoltzmann(TorchDistribution):
 
     @property
     def n_visible(self) -> int:
-        return self.weight.shape[-2]
+        return self.visible_units.width
 
     @property
     def n_hidden(self) -> int:
-        return self.weight.shape[-1]
+        return self.hidden_units.width
 
     @property
     def enumerable(self) -> bool:
@@ -291,22 +284,13 @@ class RestrictedBoltzmann(TorchDistribution):
         return self.visible_units.n_states < self.hidden_units.n_states
 
     def _like(
-        self,
-        weight: Tensor,
-        loc: Tensor,
-        hidden_bias: Tensor,
-        *,
-        visible: Units | None = None,
-        hidden: Units | None = None,
-        log_partition: Tensor | None = None,
-        new: "RestrictedBoltzmann | None" = None,
+        self, weight: Tensor, loc: Tensor, hidden_bias: Tensor, *, new: Any = None, **changes: Any
     ) -> "RestrictedBoltzmann":
-        """A machine of this class with other parameters."""
+        """A machine of this class with other parameters, and the same layers unless they change too."""
         new = new or type(self).__new__(type(self))
-        layers = visible or self.visible_units, hidden or self.hidden_units
-        RestrictedBoltzmann.__init__(
-            new, *layers, weight, loc, hidden_bias, log_partition=log_partition, validate_args=False
-        )
+        options = {"visible": self.visible_units, "hidden": self.hidden_units, "validate_args": False}
+        plain = {"weight": weight, "loc": loc, "hidden_bias": hidden_bias}
+        RestrictedBoltzmann.__init__(new, **plain, **(options | changes))
         return new
 
     def _check_normalisable(self) -> None:
@@ -314,8 +298,6 @@ class RestrictedBoltzmann(TorchDistribution):
         if min(self.visible_units.n_states, self.hidden_units.n_states) < math.inf:
             return
         rows, columns = (x.stiffness(self.weight).detach() for x in (self.visible_units, self.hidden_units))
-        if not (rows.any() and columns.any()):
-            return
         coupling = rows.unsqueeze(-1) * self.weight.detach() * columns.unsqueeze(-2)
         if (coupling.square().sum((-2, -1)) < 1).all():  # Frobenius bounds the norm at the cost of a sum
             return
@@ -338,9 +320,8 @@ class RestrictedBoltzmann(TorchDistribution):
 
     def _by_halves(self, visible: bool) -> Tensor | None:
         parts = self.weight, self.loc, self.hidden_bias
-        if torch.is_grad_enabled() and any(x.requires_grad for x in parts):
-            return None
-        bits = in_bits(self) if self.weight.device.type == "cpu" else None
+        differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in parts)
+        bits = None if differentiable or self.weight.device.type != "cpu" else in_bits(self)
         if bits is None:
             return None
         count(self._summed(visible))
@@ -360,9 +341,7 @@ class RestrictedBoltzmann(TorchDistribution):
     def _hidden_shift(self, v: Tensor) -> Tensor:
         return times(self.visible_units.coupled(v), self.weight)
 
-    def _visible_shift(self, h: Tensor) -> Tensor:
-        return times(self.hidden_units.coupled(h), self.weight.mT)
-
     def _log_weight_hidden(self, h: Tensor) -> Tensor:
         own = self.hidden_units.energy(h, self.hidden_bias)
-        return self.visible_units.log_sum(self.loc, self._visible_shift(h)) - own
+        shift = times(self.hidden_units.coupled(h), self.weight.mT)
+        return self.visible_units.log_sum(self.loc, shift) - own

@@ -125,7 +125,7 @@ def check_bounded(law: RestrictedBoltzmann, data: Tensor, chains: Tensor) -> Non
 
 
 def rows_of(law: RestrictedBoltzmann, data: Tensor, *, check: bool = True) -> Tensor:
-    """``(*, D)`` data as ``(n, D)`` in the type of the law, or one sentence on why they are no states of the visible units.
+    """``(*, D)`` data as ``(n, D)`` in the type of the law, or one sentence on why they are no such states.
 
     Arguments:
         check: Whether to look at the values: what reads them next may refuse them itself.
