@@ -118,6 +118,9 @@ def test_correlated_samples_count_for_what_they_are(chains):
         assert x.mean == pytest.approx(y.mean, abs=0.2 * x.error)
         assert x.error == pytest.approx(y.error, rel=0.3)  # naive errors would be 2.2 times smaller
     assert a.ess(0.44) == pytest.approx(b.ess(0.44), rel=0.25)
+    slow = rng.normal(size=(chains, 1280 // chains)).repeat(5, axis=1)  # tau = 5/2
+    mixed = Multihistogram([run_of(8, run.beta, run.energies, slow) for run in plain], resamples=2)
+    assert mixed.inefficiencies == pytest.approx(5, rel=0.25)
 
 
 def test_magnetic_curves_of_a_simulation(wolff):

@@ -247,7 +247,7 @@ def test_a_pilot_that_never_settles_gives_up_with_a_warning(monkeypatch):
 
 
 def autoregressive_pilot(a: float, chains: int) -> Pilot:
-    """Of the process x_t = a x_(t-1) + noise, whose tau is (1 + a) / (1 - a) / 2 sweeps."""
+    """Of noise and, slower, x_t = a x_(t-1) + noise, whose tau is (1 + a) / (1 - a) / 2 sweeps."""
     rng = np.random.default_rng(0)
     x = np.zeros((1, chains))
 
@@ -255,7 +255,7 @@ def autoregressive_pilot(a: float, chains: int) -> Pilot:
         for _ in range(n):
             x[:] = a * x + rng.normal(size=x.shape)
 
-    return pilot(sweep, x.copy, chains=chains)
+    return pilot(sweep, lambda: np.concatenate([rng.normal(size=x.shape), x]), chains=chains)
 
 
 def test_the_pilot_measures_the_autocorrelation_time_of_a_known_process():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ising.stats import Estimate
 from physgen import ais
 from physgen.distributions import RestrictedBoltzmann, units
 from physgen.models.rbm import RBM
@@ -162,6 +163,24 @@ def test_what_cannot_have_an_error_is_refused(chains, temperatures):
         ais.log_partition(rbm, chains, temperatures)
     with pytest.raises(ValueError, match="at least 2 chains"):
         ais.reverse(rbm, torch.ones(chains, 16).double(), temperatures)
+
+
+def test_an_estimate_is_the_jackknife_of_two_weights_by_hand():
+    """Weights 1 and 3: log 2 from both, log 3 and log 1 from all but one."""
+    for sign in (1, -1):
+        found = Weights(torch.tensor([0.0, math.log(3)]).double(), 0.5, sign).estimate
+        assert found.mean == pytest.approx(0.5 + sign * (2 * math.log(2) - math.log(3) / 2))
+        assert found.error == pytest.approx(math.log(3) / 2)
+
+
+@pytest.mark.parametrize(("there", "back"), [(2000, 100), (100, 2000)])
+def test_walks_meet_whatever_their_numbers(there, back):
+    """Normal log-weights with log Z = 2, 300 times: deviations have mean 0 and variance 1 (4.5 sigma)."""
+    a, b = (torch.randn(300, n, generator=generator(n), dtype=torch.float64) for n in (there, back))
+    both = [(Weights(1.5 + x, 0.0), Weights(y - 2.5, 0.0, -1)) for x, y in zip(a, b, strict=True)]
+    z = np.array([meeting(*pair).estimate.z(Estimate(2.0, 0.0)) for pair in both])
+    assert abs(z.mean()) < 4.5 / math.sqrt(300)
+    assert z.var() == pytest.approx(1, abs=4.5 * math.sqrt(2 / 300))
 
 
 def test_uneven_weights_are_warned_of():

@@ -129,10 +129,12 @@ def test_the_call_chooses_and_says_so(large):
 def test_log_likelihood_of_data(large):
     rbm, exact, samples = large
     found = likelihood.log_likelihood(rbm, samples, samples=samples, chains=200, temperatures=60)
-    truth = float((-rbm.free_energy(samples) - exact).mean().detach())
-    assert abs(found.per_configuration.mean - truth) < 4.5 * found.log_z.estimate.error
-    assert found.per_configuration.error > found.log_z.estimate.error
+    values = (-rbm.free_energy(samples) - exact).detach()
+    assert abs(found.per_configuration.mean - float(values.mean())) < 4.5 * found.log_z.estimate.error
+    scatter = float(values.std()) / 20
+    assert found.per_configuration.error == pytest.approx(np.hypot(scatter, found.log_z.estimate.error))
     assert found.per_site.mean == found.per_configuration.mean / 32
+    assert found.per_site.error == found.per_configuration.error / 32
     assert "400 configurations; log Z = " in str(found)
     small = RBM((2, 2), hidden=3)
     assert likelihood.log_likelihood(small, torch.ones(3, 4)).log_z.method == "exact sum"
