@@ -102,13 +102,14 @@ def least_squares(columns: Sequence[np.ndarray], replicas: np.ndarray) -> Fit:
     spread, exact = np.ptp(replicas, axis=0), not np.ptp(replicas, axis=0).any()
     if not exact and not spread.all():
         raise ValueError("some of the values are exact and some are not; fit the one or the other")
-    # the inverse of a covariance estimated from few replicas is too large on average (Hartlap et al., 2007)
-    scale = (resamples - n - 2) / (resamples - 1)
-    weight = np.eye(n) if exact else scale * np.linalg.inv(np.cov(replicas[1:].T).reshape(n, n))
+    weight = np.eye(n) if exact else np.linalg.inv(np.cov(replicas[1:].T).reshape(n, n))
     found = replicas @ np.linalg.solve(X.T @ weight @ X, X.T @ weight).T
     residual = replicas[0] - X @ found[0]
-    chi2, dof = (0.0, 0) if exact else (float(residual @ weight @ residual), n - parameters)
-    return Fit(found, chi2, dof)
+    dof = 0 if exact else n - parameters
+    # the inverse of a covariance estimated from few replicas is too large on average (Hartlap et al., 2007),
+    # here of what the parameters leave free
+    scale = (resamples - dof - 2) / (resamples - 1)
+    return Fit(found, scale * float(residual @ weight @ residual) if dof else 0.0, dof)
 
 
 def power_law(sizes: Sequence[int], replicas: np.ndarray, omega: float | None = None) -> Fit:

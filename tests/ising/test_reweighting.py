@@ -105,6 +105,17 @@ def test_error_bars_cover():
         assert (share < 0.82).all(), (name, share)
 
 
+def test_sizes_are_resampled_independently():
+    """Replicas of two sizes would else fluctuate together, and the errors of their crossing be wrong."""
+    rng = np.random.default_rng(3)
+    a, b, c = (
+        Multihistogram([drawn(L, beta, rng) for beta in (0.42, 0.45)], resamples=5) for L in (8, 8, 10)
+    )
+    drawn_blocks, same, other = (np.rint(x._weights / x._weights[0]) for x in (a, b, c))
+    assert (drawn_blocks == same).all()
+    assert (drawn_blocks != other).any()
+
+
 @pytest.mark.parametrize("chains", [4, 64])
 def test_correlated_samples_count_for_what_they_are(chains):
     """Every sample five times over changes no value and no error, whether blocks are chains or stretches."""

@@ -59,6 +59,37 @@ def test_exponents_of_synthetic_powers_are_covered(omega):
     assert 0.005 < np.mean(np.array(p_values) < 0.05) < 0.11
 
 
+def test_chi2_of_few_replicas_is_that_of_its_degrees_of_freedom():
+    """Its mean over 3000 fits within 4.5 sigma of 4; as it stands in the covariance it would be 6.2."""
+    rng = np.random.default_rng(4)
+    fits = [scaling.power_law(SIZES, noisy(rng, SIZES**1.75, 0.004, resamples=15)) for _ in range(3000)]
+    chi2 = np.array([fit.chi2 for fit in fits])
+    assert {fit.dof for fit in fits} == {4}
+    assert abs(chi2.mean() - 4) < 4.5 * chi2.std() / 3000**0.5
+
+
+@pytest.mark.parametrize("d", scaling.ISING)
+def test_exponents_of_a_class_belong_together(d):
+    """Hyperscaling, gamma/nu + 2 beta/nu = d."""
+    assert scaling.ISING[d].gamma_nu + 2 * scaling.ISING[d].beta_nu == pytest.approx(d, abs=1e-6)
+
+
+def test_of_several_crossings_the_steepest_counts():
+    """At 0.46; the curves cross at 0.40 too, with half the slope, and replicas near either."""
+
+    class Curves:
+        betas = np.array([0.37, 0.49])
+
+    small, large, shift = Curves(), Curves(), 1e-3 * np.random.default_rng(5).normal(size=(20, 1))
+
+    def curve(multi, betas):
+        x = betas - shift
+        return (multi is large) * (x - 0.40) * (x - 0.46) * (x - 0.35)
+
+    found = scaling.crossing(small, large, curve)
+    assert found == pytest.approx(0.46 + shift[:, 0], abs=1e-6)
+
+
 def test_a_neglected_correction_is_caught():
     """The negative control: a pure power through corrected data misses, and its p-value says so."""
     rng = np.random.default_rng(1)

@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 from scipy.stats import kstest
 
 from ising.stats import Estimate
+from physgen import divergence
 from physgen.divergence import (
     FORWARD,
     REVERSE,
@@ -95,6 +96,8 @@ def test_histograms_of_one_law_differ_by_nothing():
     assert abs(z.mean()) < Z_MAX / 50**0.5
     assert np.abs(z).max() < Z_MAX
     assert 0.6 < (np.abs(z) < 1).mean() < 0.99
+    half = rng.chisquare(19, size=100_000) / 2  # the law of n KL for 20 bins: its spread to 2 %
+    assert divergence._null_spread(20, 0.5) == pytest.approx(half.std(), rel=0.02)
     naive = [histogram(a.reshape(-1, 1)[rng.permutation(a.size)].T, b, "m").estimate for a, b in pairs]
     z_naive = np.array([e.mean / e.error for e in naive])
     assert z_naive.mean() > Z_MAX / 50**0.5  # blind to the autocorrelation, the bias is not all removed
