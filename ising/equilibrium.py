@@ -4,6 +4,7 @@ The pilot is 40 autocorrelation times long, as measured in its own second half (
 and the two parts of that half agree.
 """
 
+import logging
 import math
 import time
 import warnings
@@ -15,8 +16,11 @@ from scipy.special import ndtri, stdtr
 
 from . import stats
 
+log = logging.getLogger(__name__)
+
 PILOT_RECORDS = 256  # measurements the pilot keeps, evenly spaced over all its sweeps
 PILOT_LIMIT = 2**17  # sweeps after which the pilot gives up, with a warning
+LONG = 5.0  # seconds after which a pilot tells where it stands, each time it is twice as long
 RACE_START = 2**12  # sweeps that a runner of a race has to forget its start
 
 
@@ -72,9 +76,15 @@ def pilot(
         chains: With few of them the pilot runs longer, for a better autocorrelation time.
         sectors: Whether every chain stays in a sector of its own, with averages of its own.
     """
+    began = time.monotonic()
     for found in pilots(sweep, measure, chains, sectors=sectors):
         if found.settled or 2 * found.sweeps > PILOT_LIMIT:
             break
+        if (seconds := time.monotonic() - began) > LONG:
+            log.info(
+                "burn-in: %d sweeps in %.0f s, tau_int about %.0f so far; it goes on to %d sweeps, to %d at most",
+                *(found.sweeps, seconds, found.tau, 2 * found.sweeps, PILOT_LIMIT),
+            )
     return found
 
 

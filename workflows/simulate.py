@@ -24,6 +24,7 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections import deque
@@ -111,6 +112,8 @@ def main(*, config: Config = Config()) -> None:
     }
     keys = {beta: journal.key(model=model.describe(), beta=beta, **options) for beta in betas}
     interrupted = journal.folder.exists()
+    if not interrupted:
+        _refuse_beyond_disk(config, lattice.n_sites * len(betas))
     published = [key for key in keys.values() if journal.published(key)]
     journal.publish(published)  # which only clears up what a kill has left of them
     if interrupted and len(published) == len(keys):
@@ -159,6 +162,18 @@ def _refuse_beyond_memory(config: Config) -> None:
         raise ValueError(
             f"{config.chains} chains of {sites} sites need about {need / 1e9:.3g} GB, and there are "
             f"{have / 1e9:.3g} GB; take a smaller --L or fewer --chains"
+        )
+
+
+def _refuse_beyond_disk(config: Config, bits: int) -> None:
+    """Of one sample of one chain at all temperatures."""
+    need = bits / 8 * config.chains * config.samples
+    place = next(folder for folder in config.out.absolute().parents if folder.exists())
+    have = shutil.disk_usage(place).free
+    if need > have:
+        raise ValueError(
+            f"{config.chains} chains of {config.samples} samples need about {need / 1e9:.3g} GB of disk, and "
+            f"{place} has {have / 1e9:.3g} GB; take fewer --samples or --chains"
         )
 
 

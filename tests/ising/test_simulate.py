@@ -5,6 +5,7 @@ False alarms: |z| < 4.5 is 7e-6, about 200 times; each sum of squares is inside 
 
 import dataclasses
 import itertools
+import logging
 import math
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from ising import exact, kernels, lattices, stats, tempering, updates
+from ising import equilibrium, exact, kernels, lattices, stats, tempering, updates
 from ising.equilibrium import NotEquilibrated, Pilot, halves_z, pilot, pilots, race
 from ising.model import Ising
 from ising.observables import REGISTRY, Series
@@ -244,6 +245,15 @@ def test_a_pilot_that_never_settles_gives_up_with_a_warning(monkeypatch):
         NotEquilibrated, match=r"no equilibrium at beta = 0.44 after 1024 sweeps \(tau_int about"
     ):
         next(stream(Ising(lattices.square(48)), beta=0.44, samples=2, chains=64, seed=1))
+
+
+def test_a_long_pilot_tells_where_it_stands(monkeypatch, caplog):
+    monkeypatch.setattr(equilibrium, "LONG", 0.0)
+    with caplog.at_level(logging.INFO):
+        found = autoregressive_pilot(0.9, chains=64)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("burn-in: 256 sweeps in ")
+    assert len(said) == round(math.log2(found.sweeps / 256))
 
 
 def autoregressive_pilot(a: float, chains: int) -> Pilot:

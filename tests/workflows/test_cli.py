@@ -131,6 +131,7 @@ WRONG = {
     "layers coupled inside": ("train_boltzmann --hidden 4 3 --lateral --out {o}", "--lateral couples"),
     "nothing to resume": ("train_rbm --data {f}/good.h5 --beta 0.3 --batch 16 --resume --out {o}", "resume"),
     "lattice beyond memory": ("simulate --L 300000 --beta 0.4 --out {o}.h5", "GB"),
+    "samples beyond the disk": ("simulate --beta 0.4 --samples 10000000000 --out {o}.h5", "GB of disk"),
     "chains beyond memory": ("simulate --L 16 --chains 1000000000 --beta 0.4 --out {o}.h5", "GB"),
     "model beyond memory": (
         "train_rbm --data {f}/good.h5 --beta 0.3 --hidden 100000000000 --out {o}",
