@@ -82,7 +82,7 @@ def pilot(
             break
         if (seconds := time.monotonic() - began) > LONG:
             log.info(
-                "burn-in: %d sweeps in %.0f s, tau_int about %.0f so far; it goes on to %d or more, %d at most",
+                "burn-in: %d sweeps in %.0f s, tau about %.0f so far; it goes on to %d or more, at most %d",
                 *(found.sweeps, seconds, found.tau, 2 * found.sweeps, PILOT_LIMIT),
             )
     return found
