@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri, stdtr
 
 from . import stats
 
@@ -47,9 +46,7 @@ def halves_z(series: np.ndarray) -> float:
     if error <= 1e-12 * np.abs(series).max():
         mean = float(difference.mean())
         return math.copysign(math.inf, mean) if abs(mean) > 1e-12 * np.abs(series).max() else 0.0
-    t = float(difference.mean() / error)
-    tail = max(stdtr(chains - 1, -abs(t)), np.finfo(float).tiny)
-    return math.copysign(-float(ndtri(tail)), t)
+    return float(stats.normal_deviate(difference.mean() / error, chains - 1))
 
 
 class Pilot(NamedTuple):

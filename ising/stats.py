@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import numpy as np
 from scipy import fft
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv, ndtri, stdtr
 
 FEWEST_BLOCKS = 64  # of a jackknife, unless tau or the caller demands fewer
 FEWEST_CHAINS = 16  # whose scatter alone is an error bar
@@ -71,6 +71,19 @@ class Estimate:
         if error == 0:
             return math.copysign(math.inf, difference) if difference else 0.0
         return difference / error
+
+
+def normal_deviate(t: np.ndarray | float, dof: int) -> np.ndarray:
+    """The normal deviate with the tail of Student's t: how many sigmas t means, where an error is estimated.
+
+    At most 37, where the tail is below the smallest number.
+
+    Example:
+        >>> normal_deviate(np.array([6.4, -6.4]), 3).round(1), float(normal_deviate(2.0, 10**6).round(3))
+        (array([ 2.7, -2.7]), 2.0)
+    """
+    tail = np.maximum(stdtr(dof, -np.abs(t)), np.finfo(float).tiny)
+    return np.copysign(-ndtri(tail), t)
 
 
 def tau_int(series: np.ndarray, window: float = 5.0) -> float:

@@ -212,9 +212,10 @@ def standard_error(values: np.ndarray) -> np.ndarray:
 
 
 def sigmas(values: np.ndarray) -> np.ndarray:
-    """Mean over disorder in standard errors, 0 where nothing varies."""
+    """Mean over disorder in standard errors, 0 where nothing varies; as rare as they are for few samples."""
     error = standard_error(values)
-    return np.divide(values.mean(0), error, out=np.zeros_like(error), where=error > 0)
+    t = np.divide(values.mean(0), error, out=np.zeros_like(error), where=error > 0)
+    return stats.normal_deviate(t, len(values) - 1)
 
 
 def binned(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -65,6 +65,12 @@ def test_wider_bins_are_symmetric_and_densities():
         np.testing.assert_allclose(spin_glass.binned(flat)[1], N / (2 * (N + 1)))
 
 
+def test_few_samples_are_not_taken_for_a_drift():
+    """Of normal values 4.6 % are beyond two sigmas, however few there are; of Student's t of 2, 18 %."""
+    values = np.random.default_rng(1).normal(size=(3, 10_000))
+    assert 0.04 < (np.abs(spin_glass.sigmas(values)) > 2).mean() < 0.053
+
+
 def test_gaussian_couplings_are_checked_by_their_identity(found):
     assert found["bimodal"]["equilibrium"].keys() == {"drift"}
     checks = found["gaussian"]["equilibrium"]
