@@ -214,6 +214,15 @@ def test_the_spontaneous_magnetisation_is_the_one_of_a_torus():
     assert np.abs(M) @ p / 64 == pytest.approx(exact.yang_magnetisation(2.0), abs=1e-10)
 
 
+def test_the_spontaneous_magnetisation_of_unequal_couplings():
+    """Chang's formula as printed, for either axis; zero on the other side of its critical line."""
+    expected = (1 - (np.sinh(2 * 0.9) * np.sinh(2 * 0.45)) ** -2) ** 0.125
+    assert exact.yang_magnetisation(0.9, 1.0, 0.5) == pytest.approx(expected)
+    assert exact.yang_magnetisation(0.9, 0.5, -1.0) == pytest.approx(expected)
+    assert exact.yang_magnetisation(0.6, 1.0, 0.5) == 0  # where 1 alone would be ordered
+    assert exact.yang_magnetisation(0.6) > 0.9
+
+
 def test_critical_temperatures():
     expected = {
         "square": 2.269185314,

@@ -117,6 +117,8 @@ def test_exact_divergences_are_those_of_the_formula(up):
     assert found == pytest.approx(independent_divergences(SQUARE, BETA, energy, up), abs=1e-12)
     assert result.forward_kl.error == result.reverse_kl.error == 0
     assert abs(found[0] - found[1]) > 0.005  # exchanging the directions would be seen
+    p, q = exact.boltzmann(SQUARE, BETA), Independent(16, up).log_prob(exact.states(16)).detach().exp()
+    assert result.ess == pytest.approx(1 / float((p * p / q).sum()))
 
 
 @pytest.mark.parametrize("up", [0.5, 0.3])
