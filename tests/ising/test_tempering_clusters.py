@@ -77,6 +77,16 @@ def test_the_joint_law_of_partners_is_invariant(name, pairs, monkeypatch):
     assert smallest_p_value(model, replicas) < FALSE_ALARM
 
 
+def test_the_pilot_watches_overlaps_of_partners():
+    """The slowest quantity of a glass, beside the means of both energies and magnetisations."""
+    replicas = Replicas(GLASSES["bimodal"], BETAS, "metropolis", 6, "random", 1, "cpu", 1, 1)
+    replicas.sweep(5)
+    first, second, E, M = *np.split(replicas.sample()[0], 2, axis=1), *replicas.sample()[1:]
+    expected = [(x[:, :3] + x[:, 3:]) / 2 for x in (np.abs(E), np.abs(M))]
+    expected.append(glasses.overlap(first, second) ** 2)
+    np.testing.assert_allclose(replicas.watch(), np.concatenate(expected))
+
+
 @pytest.mark.parametrize(
     ("model", "update", "ladders"),
     [

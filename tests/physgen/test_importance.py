@@ -56,6 +56,15 @@ def test_the_intervals_are_honest(bad):
     assert abs(np.mean([f.mean for f in found]) - LOG_Z) < 4 * np.std([f.mean for f in found]) / 10
 
 
+def test_the_bias_of_a_logarithm_is_taken_out():
+    """ln Z = 0 from 10 normal log-weights, 4000 times: 0.014 too low without the term; within 4 sigma."""
+    log_w = 0.5 * np.random.default_rng(7).normal(size=(4000, 10)) - 0.125
+    found = np.array([importance.log_partition(each).mean for each in log_w])
+    plain = np.log(np.exp(log_w).mean(1))
+    assert abs(found.mean()) < 4 * found.std() / 4000**0.5
+    assert plain.mean() < -4 * plain.std() / 4000**0.5
+
+
 def test_metropolis_leaves_the_boltzmann_law_as_it_is(bad):
     start = STATES[
         torch.multinomial(LAW, 40_000, replacement=True, generator=torch.Generator().manual_seed(5))

@@ -3,6 +3,8 @@
 False alarm: 5 sigma for each of 10 components, 6e-6 in all, at fixed seeds.
 """
 
+import itertools
+
 import pytest
 import torch
 
@@ -78,6 +80,14 @@ def test_stop_and_resume_give_the_bits_of_not_stopping(tmp_path):
     assert not torch.equal(
         trained(tmp_path / "c", 9, resume=False), trained(tmp_path / "b", 10, resume=False)
     )
+
+
+def test_every_batch_is_drawn_anew_whatever_was_drawn_before():
+    batches = [batch.spins for _, batch in zip(range(4), Draws(net(), 50, seed=1), strict=False)]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(batches, 2))
+    draws = Draws(net(), 50, seed=1)
+    draws.load_state_dict(draws.state_dict() | {"drawn": 3})
+    assert torch.equal(next(draws).spins, batches[3])
 
 
 def test_draws_of_another_seed_are_refused():

@@ -72,6 +72,15 @@ def test_every_number_is_that_of_the_sum_over_states():
     assert found.ess_monte_carlo == pytest.approx(ess, rel=0.1)
 
 
+def test_an_estimated_log_z_adds_its_error():
+    log_w = 0.3 * np.random.default_rng(0).normal(size=400)
+    known, estimated = (weigh(log_w, log_w, {}, log_w[None], log_z=z, n_sites=4) for z in (0.0, None))
+    for name in ("reverse", "forward"):
+        alone, joined = (getattr(x, name).error for x in (known, estimated))
+        assert joined == pytest.approx(np.hypot(alone, estimated.by_weights.error))
+        assert joined > 1.2 * alone
+
+
 def test_a_lost_mode_is_reported_though_its_draws_look_well():
     found = weighed(Positive())
     assert found.reverse.mean * N == pytest.approx(np.log(2), abs=0.01)
