@@ -284,7 +284,11 @@ class DBN(nn.Module):
         """Rows of data without their label and, where they have one, the label ``(n, labels)``."""
         x, y = rows[..., : self.width], rows[..., self.width :]
         if x.shape[-1] == self.width and y.shape[-1] in (0, self.labels):
-            return x, (y if y.shape[-1] else None)
+            if not y.shape[-1]:
+                return x, None
+            if units.Softmax(1, self.labels).valid(y).all():
+                return x, y
+            raise ValueError("a label is a single 1 among 0; leave the label out of rows that have none")
         label = f", and {self.labels} of a label or none" if self.labels else ""
         raise ValueError(f"rows of this net have {self.width} coordinates{label}; got {tuple(rows.shape)}")
 

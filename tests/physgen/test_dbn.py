@@ -222,3 +222,12 @@ def test_refuses_in_words():
         labelled.add_layer(torch.ones(9, 4))
     with pytest.raises(ValueError, match="at least one hidden layer"):
         DBN((2, 2), ())
+
+
+@pytest.mark.parametrize("label", [[0.0, 0, 0], [1.0, 1, 0]])
+def test_a_row_with_no_label_or_two_is_not_scored_as_another_one(label):
+    net = DBN((2, 2), hidden=(3,), labels=3)
+    rows = torch.tensor([[1.0, 1, 1, 1, 1, 0, 0], [1.0, 1, 1, 1, *label]])
+    for score in (net.log_prob_bound, net.log_prob_enumerated):
+        with pytest.raises(ValueError, match="a label is a single 1 among 0"):
+            score(rows)
