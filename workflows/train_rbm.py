@@ -20,6 +20,9 @@ the end receptive_fields.png, chains.png, spectrum.png and metrics.png are
 drawn into --out. The likelihood against the exact law and all observables:
 physgen compare.
 
+Which machine? Where every site is the same, --tied --hidden 3: at L = 8 and T_c
+its C and chi are within 1 % of the exact ones, those of 64 free units 7 % off.
+
 Which trainer?
   pcd         persistent chains: the default, right for most data
   tempered    exchange with hotter chains: where the data have modes that
