@@ -61,7 +61,7 @@ def inference_data(run: Run, *, spins: bool = True) -> "xarray.DataTree":
         "draw": np.arange(samples),
         "sweep": (
             "draw",
-            run.burn_in + run.thin * np.arange(samples),
+            run.burn_in + run.thin * np.arange(1, samples + 1),
             {"long_name": "sweeps since the start"},
         ),
     }

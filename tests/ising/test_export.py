@@ -20,11 +20,22 @@ def run():
     return simulate(MODEL, beta=0.3, samples=7, burn_in=20, thin=3, chains=5, seed=2**70)
 
 
+def test_the_first_sample_is_one_thinning_after_the_burn_in():
+    """As two runs show whose samples meet after 26 sweeps."""
+    options = {"beta": 0.3, "chains": 5, "seed": 1, "samples": 2}
+    early, late = (
+        simulate(MODEL, **options, burn_in=burn_in, thin=thin) for burn_in, thin in ((20, 3), (0, 26))
+    )
+    np.testing.assert_array_equal(early.bits[:, 1], late.bits[:, 0])
+    sweeps = [inference_data(run)["posterior"]["sweep"].values for run in (early, late)]
+    assert sweeps[0][1] == sweeps[1][0] == 26
+
+
 def test_every_value_has_its_place(run):
     tree = inference_data(run)
     posterior = tree["posterior"]
     assert dict(posterior.sizes) == {"chain": 5, "draw": 7, "x": 4, "y": 6}
-    assert posterior["sweep"].values.tolist() == [20, 23, 26, 29, 32, 35, 38]
+    assert posterior["sweep"].values.tolist() == [23, 26, 29, 32, 35, 38, 41]
     np.testing.assert_array_equal(posterior["spins"].values.reshape(5, 7, 24), run.spins)
     np.testing.assert_array_equal(posterior["spins"].sum(["x", "y"]), posterior["magnetisation"])
     np.testing.assert_array_equal(posterior["e"] * 24, run.energies)
