@@ -113,6 +113,16 @@ class Config(_training.Training):
 
     SMOKE = {"hidden": 4, "chains": 20, "steps": 4, "every": 2, "batch": 16, "quiet": True}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unused = {"k": self.trainer == "exact", "chains": self.trainer in ("cd", "exact")}
+        unused["levels"] = self.trainer != "tempered"
+        for name, without in unused.items():
+            if without and getattr(self, name) != getattr(Config, name):
+                raise ValueError(
+                    f"--{name} has no effect with --trainer {self.trainer}; leave one of them out"
+                )
+
 
 def main(*, config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
@@ -149,6 +159,8 @@ def trainer(rbm: RBM, data: Tensor, config: Config) -> Any:
         "trajectory": lambda: TrajectoryPCD(rbm, **persistent),
         "exact": lambda: ExactLikelihood(rbm),
     }
+    if config.trainer == "exact" and not rbm.enumerable:
+        raise ValueError("--trainer exact sums over at most 20 binary units; lower --hidden, or take pcd")
     loss = make[config.trainer]()
     if not (config.l1 or config.l2 or config.sparsity is not None or config.largest is not None):
         return loss

@@ -129,6 +129,18 @@ WRONG = {
         "--lateral couples",
     ),
     "layers coupled inside": ("train_boltzmann --hidden 4 3 --lateral --out {o}", "--lateral couples"),
+    "chains that nobody runs": (
+        "train_rbm --trainer exact --chains 9 --out {o}",
+        "--chains has no effect with",
+    ),
+    "levels of one temperature": (
+        "train_rbm --levels 4 --out {o}",
+        "--levels has no effect with --trainer pcd",
+    ),
+    "no sum over so many": (
+        "train_rbm --data {f}/six.h5 --batch 16 --trainer exact --hidden 21 --out {o}",
+        "lower --hidden, or take pcd",
+    ),
     "nothing to resume": ("train_rbm --data {f}/good.h5 --beta 0.3 --batch 16 --resume --out {o}", "resume"),
     "lattice beyond memory": ("simulate --L 300000 --beta 0.4 --out {o}.h5", "GB"),
     "samples beyond the disk": ("simulate --beta 0.4 --samples 10000000000 --out {o}.h5", "GB of disk"),
