@@ -229,7 +229,7 @@ class Walk:
         start, run = root.spawn(2)
         spins = initial_spins("random", walkers, self.n_sites, start)
         self.state = {
-            "origin": np.array([*root.spawn_key, seed]),
+            "origin": root.generate_state(8),
             "spins": spins,
             "rng": np.ascontiguousarray(streams(run, walkers).T),
             "level": self.grid.level(spins),

@@ -6,6 +6,9 @@ couplings and fields must be whole multiples of one unit. Beside the table
 (columns: total energy, ln g in nats, one standard error) a figure compares it
 with the exact counts of the square torus, where these are known quickly.
 
+After Ctrl-C the same command continues, with the same bytes as an uninterrupted
+walk; after a crash at most a minute of it is lost.
+
 Example:
 
   physgen density_of_states --L 16 --out data/square16_ln_g.csv
@@ -17,6 +20,7 @@ import dataclasses
 import logging
 import math
 import os
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -24,13 +28,15 @@ import numpy as np
 from cyclopts import Parameter
 from matplotlib.figure import Figure
 
-from ising import Ising, exact, lattices
-from ising.wang_landau import DensityOfStates, stages
+from ising import Ising, exact, lattices, store
+from ising.wang_landau import DensityOfStates, Stage, stages
 from physgen import plots
 from workflows._common import check_options, progress_bar
+from workflows._kept import keep, kept, stopped
 
 log = logging.getLogger("physgen.density_of_states")
 
+EVERY = 60.0  # seconds between copies of the walk on the disk
 EXACT_SIDES = 32  # Beale's counts of a larger torus take minutes
 SHARES = {"explore": (0, 5), "learn": (5, 35), "settle": (35, 40), "measure": (40, 100)}  # of the bar
 
@@ -107,15 +113,44 @@ def main(*, config: Config = Config()) -> None:
 
 
 def walk(model: Ising, config: Config) -> DensityOfStates:
-    """The walk, with a bar that goes through its four stages."""
-    options = {name: getattr(config, name) for name in ("walkers", "sweeps", "ln_f", "seed", "threads")}
-    with progress_bar(config.quiet) as bar:
-        task = bar.add_task("ln g", total=100, note="")
-        for stage in stages(model, **options):
-            begin, end = SHARES[stage.name]
-            completed = begin + (end - begin) * stage.fraction
-            bar.update(task, completed=completed, note=f"{stage.name}  {stage.levels} levels")
+    """The walk, from where an interrupted one stopped, with a bar that goes through its four stages."""
+    options = {name: getattr(config, name) for name in ("walkers", "sweeps", "ln_f", "seed")}
+    key = store.Journal.key(model=model.describe(), **options)
+    path = config.out.with_name(f"{config.out.name}.{key}.walk")
+    last = stage = restored(path)
+    saved = time.monotonic()
+    try:
+        with progress_bar(config.quiet) as bar:
+            task = bar.add_task("ln g", total=100, note="")
+            for stage in stages(model, **options, threads=config.threads, resume=last):
+                begin, end = SHARES[stage.name]
+                completed = begin + (end - begin) * stage.fraction
+                bar.update(task, completed=completed, note=f"{stage.name}  {stage.levels} levels")
+                if stage.fraction < 1 and time.monotonic() - saved > EVERY:
+                    save(path, stage)
+                    saved = time.monotonic()
+    except KeyboardInterrupt:
+        if stage is None:
+            raise
+        if stage.result is None:
+            save(path, stage)
+        raise stopped(path) from None
+    path.unlink(missing_ok=True)
     return stage.result
+
+
+def save(path: Path, stage: Stage) -> None:
+    """All that the walk needs to go on after this stage."""
+    keep(path, stage.state | {"at": np.array([list(SHARES).index(stage.name), stage.fraction])})
+
+
+def restored(path: Path) -> Stage | None:
+    """The stage that was saved last, if any; how far it is counts, not what it had to show."""
+    if (state := kept(path)) is None:
+        return None
+    number, fraction = state.pop("at").tolist()
+    log.info("going on after %s", path)
+    return Stage(list(SHARES)[int(number)], fraction, 0, math.nan, state)
 
 
 def exact_ln_g(model: Ising, found: DensityOfStates) -> np.ndarray | None:

@@ -13,6 +13,9 @@ glass has come to equilibrium, both in standard errors, which should be small:
   identity  [e] = -beta (B/N) (1 - [<q_link>]) for B Gaussian couplings, which
             an energy that is too low or an overlap that is too high breaks
 
+Finished disorder samples are kept until the last one is done: after Ctrl-C or a
+crash the same command makes the others, with the same bytes.
+
 Example:
 
   physgen spin_glass --L 12 --out runs/glass
@@ -20,6 +23,7 @@ Example:
   physgen spin_glass --lattice cubic --L 6 --between 0.6 2.2 --burn-in 20000
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -31,12 +35,14 @@ import numpy as np
 from cyclopts import Parameter
 from matplotlib.figure import Figure
 
-from ising import Estimate, Ising, glasses, lattices, stats, tempering, updates
+from ising import Estimate, Ising, glasses, lattices, stats, store, tempering, updates
 from physgen import curves
 from workflows._common import betas_of, check_options, plain, progress_bar, provenance, write_json
+from workflows._kept import keep, kept, stopped
 
 log = logging.getLogger("physgen.spin_glass")
 
+KEPT = "spin_glass.parts"  # folder of finished disorder samples, until all are
 BINS = 41  # of P(q); fewer where a lattice has fewer overlaps
 DRAWN = 3  # temperatures whose P(q) is drawn
 GAP = 0.1  # an exchange rate below this one stops the walkers
@@ -124,19 +130,53 @@ def main(*, config: Config = Config()) -> None:
     lattice = lattices.build(config.lattice, config.L)
     betas = ladder_of(config, lattice)
     samples = []
-    with progress_bar(config.quiet) as bar:
-        task = bar.add_task("disorder", total=len(config.disorder), note=f"{len(betas)} temperatures")
-        for seed in config.disorder:
-            samples.append(simulate(config, glass_of(config, lattice, seed), betas))
-            trip, rate = samples[-1].round_trip_time, samples[-1].exchange_rates.min()
-            bar.update(task, advance=1, note=f"round trip {trip:.3g} sweeps  lowest rate {rate:.2f}")
+    try:
+        with progress_bar(config.quiet) as bar:
+            task = bar.add_task("disorder", total=len(config.disorder), note=f"{len(betas)} temperatures")
+            for seed in config.disorder:
+                samples.append(sample_of(config, glass_of(config, lattice, seed), betas))
+                trip, rate = samples[-1].round_trip_time, samples[-1].exchange_rates.min()
+                bar.update(task, advance=1, note=f"round trip {trip:.3g} sweeps  lowest rate {rate:.2f}")
+    except KeyboardInterrupt:
+        if not samples:
+            raise
+        raise stopped(config.out / KEPT) from None
     found = averaged(samples, betas, lattice, config.glass)
     sys.stdout.write("\n".join(lines(found)) + "\n")
     if min(found["exchange_rates"]) < GAP:
         log.warning("an exchange rate is below %g: put a temperature into that gap", GAP)
     write_json(config.out / "results.json", {"config": plain(config), "provenance": provenance()} | found)
     draw(config, found).savefig(config.out / "spin_glass.png", dpi=150)
+    for seed in config.disorder:
+        part_of(config, glass_of(config, lattice, seed), betas).unlink()
+    with contextlib.suppress(OSError):  # parts of other options are in it
+        (config.out / KEPT).rmdir()
     log.info("%s holds results.json and spin_glass.png", config.out)
+
+
+def sample_of(config: Config, glass: Ising, betas: list[float]) -> Sample:
+    """One disorder sample, unless an interrupted command has left it."""
+    path = part_of(config, glass, betas)
+    if (arrays := kept(path)) is None:
+        found = simulate(config, glass, betas)
+        arrays = {name: np.asarray(value) for name, value in vars(found).items() if name != "energy"}
+        keep(path, arrays | {"energy": np.array([dataclasses.astuple(e) for e in found.energy])})
+        return found
+    energy = [Estimate(*values) for values in arrays.pop("energy").tolist()]
+    return Sample(energy, **arrays | {"round_trip_time": float(arrays["round_trip_time"])})
+
+
+def part_of(config: Config, glass: Ising, betas: list[float]) -> Path:
+    """Where a finished disorder sample is kept."""
+    return config.out / KEPT / store.Journal.key(model=glass.describe(), betas=betas, **options_of(config))
+
+
+def options_of(config: Config) -> dict[str, Any]:
+    """How each disorder sample is simulated."""
+    return {
+        name: getattr(config, name)
+        for name in ("samples", "update", "burn_in", "thin", "chains", "seed", "houdayer")
+    }
 
 
 def glass_of(config: Config, lattice: lattices.Lattice, seed: int) -> Ising:
@@ -155,11 +195,7 @@ def ladder_of(config: Config, lattice: lattices.Lattice) -> list[float]:
 
 def simulate(config: Config, glass: Ising, betas: list[float]) -> Sample:
     """Tempering of one disorder sample, and what is kept of it."""
-    options = {
-        name: getattr(config, name)
-        for name in ("samples", "update", "burn_in", "thin", "chains", "seed", "houdayer")
-    }
-    ladder = tempering.simulate(glass, betas, **options)
+    ladder = tempering.simulate(glass, betas, **options_of(config))
     N, pairs = glass.lattice.n_sites, list(zip(ladder.runs, ladder.partners, strict=True))
     q = np.stack(ladder.overlaps)
     level = np.rint((q + 1) * N / 2).astype(int)

@@ -3,6 +3,7 @@
 |z| < 4.5 is a false alarm of 7e-6, 36 of them on fixed seeds.
 """
 
+import functools
 import json
 
 import numpy as np
@@ -83,6 +84,31 @@ def test_the_ladder_is_chosen_where_none_is_given():
     betas = spin_glass.ladder_of(config, lattices.square(4))
     assert (betas[0], betas[-1]) == (2.0, 0.5)
     assert (np.diff(betas) < 0).all()
+
+
+def test_a_stopped_command_goes_on_with_the_samples_that_are_missing(tmp_path, monkeypatch):
+    options = QUICK | {"samples": 20, "temperatures": (0.5, 1.0)}
+    whole, parts = (spin_glass.Config(**options, out=tmp_path / name) for name in ("whole", "parts"))
+    spin_glass.main(config=whole)
+    made = []
+
+    def simulate(config, glass, betas, stop=2):
+        if len(made) == stop:
+            raise KeyboardInterrupt
+        made.append(glass)
+        return original(config, glass, betas)
+
+    original = spin_glass.simulate
+    monkeypatch.setattr(spin_glass, "simulate", simulate)
+    with pytest.raises(KeyboardInterrupt, match="the same command continues"):
+        spin_glass.main(config=parts)
+    monkeypatch.setattr(spin_glass, "simulate", functools.partial(simulate, stop=None))
+    spin_glass.main(config=parts)
+    assert len(made) == len(QUICK["disorder"])
+    one, other = (json.loads((config.out / "results.json").read_text()) for config in (whole, parts))
+    one["config"]["out"] = other["config"]["out"]
+    assert one == other
+    assert {path.name for path in parts.out.iterdir()} == {"results.json", "spin_glass.png"}
 
 
 @pytest.mark.parametrize(
