@@ -72,6 +72,12 @@ def test_stages_resume_in_the_midst_of_each():
     x, whole, seen = build()
     fit(whole, batches, steps=whole.total)
     assert (whole.total, len(seen), whole.step) == (7, 1, None)
+    z, path = torch.nn.Parameter(torch.tensor([1.0, 2.0])), []
+    plain = gradient_step(lambda batch: (z - batch).square().sum(), torch.optim.Adam([z], 0.1))
+    for batch in (batches * 2)[:3]:
+        plain(batch)
+        path.append(z.detach().clone())
+    torch.testing.assert_close(seen[0], (path[1] + path[2]) / 2)  # a stage ends with its averages
     for stop in (2, 3, 5):
         y, first, _ = build()
         fit(first, batches, steps=stop)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch.autograd import grad
+from torch.distributions import Bernoulli, kl_divergence
 
 from ising.exact import states
 from physgen.distributions.passes import difference
@@ -210,7 +211,8 @@ def worst_level(loss, laws, monkeypatch, wrong):
 def test_exchanges_leave_every_level_of_the_ladder_invariant(wrong, monkeypatch):
     """False alarm 1e-5 per level, at a fixed seed."""
     rbm = machine(spread=1.5)
-    loss = TemperedPCD(rbm, states(4), chains=20_000, levels=4, seed=2)
+    base = torch.tensor([0.8, -0.5, 0.2, -1.0])  # not that of the states, which is 0
+    loss = TemperedPCD(rbm, states(4), chains=20_000, levels=4, base=base, seed=2)
     laws = [rbm.distribution().annealed(t, loss.base) for t in loss.ladder.tolist()]
     assert (worst_level(loss, laws, monkeypatch, wrong) < FALSE_ALARM) == wrong
 
@@ -265,6 +267,7 @@ def test_a_saved_loss_continues_bit_for_bit(name):
     values = [slope(straight(data), rbm) for _ in range(6)]
     for expected in values[3:]:
         assert torch.equal(slope(second(data), rbm), expected)
+    torch.testing.assert_close(second.state_dict(), straight.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("visible", FINITE)
@@ -293,6 +296,8 @@ def test_penalties_and_the_cap():
     expected = grad(0.1 * rbm.W.abs().sum() + 0.1 * rbm.W.square().sum(), rbm.W)[0]
     torch.testing.assert_close(decayed - free, flat([expected, 0 * rbm.b.detach(), 0 * rbm.c.detach()]))
     sparse = Penalised(exact, rbm, sparsity=0.1, strength=100.0)
+    wanted, mean = (Bernoulli(torch.as_tensor(p)) for p in (0.1, rbm.hidden(data).mean.mean(0)))
+    torch.testing.assert_close(sparse(data) - exact(data), 100 * kl_divergence(wanted, mean).sum())
     optimiser = torch.optim.SGD(rbm.parameters(), 0.01)
     for _ in range(200):
         optimiser.zero_grad()

@@ -45,6 +45,9 @@ def test_the_gradient_is_three_delta_rules():
     mu = law.visible_units.mean(dbn.top.base)
     up, down = (law.hidden_units.mean(law.hidden_field(each)) - 0.5 for each in (v, chains))
     torch.testing.assert_close(found["machines.2.W"], -((v - mu).T @ up - (chains - mu).T @ down) / n)
+    label = UpDown(dbn, 2, label_weight=0.5)(rows)[1]["label"]
+    log_p = dbn.scores(layers[-1]).log_softmax(-1)
+    torch.testing.assert_close(label, -0.5 * (log_p * v[:, -2:]).sum(-1).mean().detach())
 
 
 def test_wake_is_the_gradient_of_the_bound():

@@ -3,12 +3,13 @@
 import dataclasses
 import importlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ising import store
+from ising import Estimate, store
 from workflows import simulate
 
 NAMES = sorted(p.stem for p in Path(simulate.__file__).parent.glob("[a-z]*.py"))
@@ -42,6 +43,9 @@ def test_training(name, data, tmp_path):
     assert about["beta"] == 0.3
     records = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [2, 4]
+    if name == "train_rbm":
+        assert all(-0.8 < record["log_likelihood"] < -0.4 for record in records)  # nats per site
+        assert all(record["gap"] != 0 for record in records)  # of two different sets
 
 
 @pytest.mark.filterwarnings("ignore::ising.stats.ChainTooShort")  # the demo is
@@ -92,6 +96,12 @@ def test_other(name, data, trained, tmp_path, capsys):
         case "gaussian_rbm":
             kl = json.loads((tmp_path / "results.json").read_text())["free"]["kl_from_the_free_field"]
             assert 0 < kl["8"] < kl["1"]
+            results = json.loads((tmp_path / "results.json").read_text())
+            assert results["free"]["expected_kl_of_a_full_covariance"] == 9 * 10 / (4 * 200)
+            law = results["mixture"]
+            assert law["kl"][0] == pytest.approx(law["true_law"][0] - law["log_likelihood"][0], abs=1e-4)
+            entropy = math.log(3) + math.log(2 * math.pi * math.e * 0.5**2)  # but for a little overlap
+            assert abs(law["true_law"][0] + entropy) < 0.02 + 4.5 * law["true_law"][1]
             assert all((tmp_path / f"{figure}.png").exists() for figure in ("mixture", "phi4", "free"))
         case "torlai_melko":
             cells = json.loads((tmp_path / "results.json").read_text())["cells"]
@@ -102,15 +112,27 @@ def test_other(name, data, trained, tmp_path, capsys):
                 (3, 2),
             ]
             assert len(list((tmp_path / "cells").iterdir())) == 4
+            for cell in cells:
+                known = cell["exact"]["energy"]
+                assert Estimate(*cell["monte_carlo"]["energy"]).sigmas_from(known) < 4.5
+                assert f"{100 * (cell['machine']['energy'][0] - known) / known:+7.1f}%" in shown
             assert (tmp_path / "hidden.png").exists()
         case "neural_sampler":
             found = json.loads((tmp_path / "results.json").read_text())
-            assert found["reverse_kl"]["mean"] > 0
+            free = found["beta_f"]
+            above = free["variational"]["mean"] - free["exact"]
+            assert 0 < above < 0.5
+            assert found["reverse_kl"]["mean"] == pytest.approx(above)
+            for value in found["observables"].values():
+                assert Estimate(**value["weights"]).sigmas_from(value["exact"]) < 4.5
             assert (tmp_path / "neural_sampler.png").exists()
         case "free_energy":
             points = json.loads((tmp_path / "results.json").read_text())["points"]
             assert [round(point["temperature"], 3) for point in points] == [2.0, 2.667, 3.333]
-            assert all(abs(point["free_energy"]["z"]) < 4.5 for point in points)  # 2e-5, fixed seed
+            for point in points:  # |z| < 4.5: 2e-5 for each of three quantities, fixed seed
+                assert all(abs(point[name]["z"]) < 4.5 for name in ("free_energy", "energy", "specific_heat"))
+                bound, error = point["variational"]["mean"], point["variational"]["error"]
+                assert 0 < (bound - point["free_energy"]["exact"] + 4.5 * error) < 0.5
             assert (tmp_path / "free_energy.png").read_bytes().startswith(b"\x89PNG")
         case "wavenet_chain":
             found = json.loads((tmp_path / "results.json").read_text())
@@ -125,6 +147,9 @@ def test_other(name, data, trained, tmp_path, capsys):
             found = json.loads((tmp_path / "results.json").read_text())
             assert found["exact"] == 3.0
             assert 2.9 < found["energy"]["mean"] < 3.6
+            mean = {name: part["mean"] for name, part in found["parts"].items()}
+            virial = 2 * mean["kinetic"] - 2 * mean["harmonic"] + mean["repulsion"]
+            assert mean["virial"] == pytest.approx(virial)
             assert (tmp_path / "wavefunction.png").read_bytes().startswith(b"\x89PNG")
         case "hopfield_memory":
             assert "curves of N = 60, 300 " in shown
@@ -134,6 +159,10 @@ def test_other(name, data, trained, tmp_path, capsys):
             result = json.loads((tmp_path / "results.json").read_text())
             assert result["bonds"] == 32
             assert result["relative_error"] < 1
+            bonds = [
+                J for J, true in zip(*(result["pairs"][x] for x in ("J", "J_true")), strict=True) if true
+            ]
+            assert 0.6 < np.mean(bonds) < 1.4  # J = 1 from 320 configurations; times beta it would be 0.3
             assert (tmp_path / "inverse_ising.png").read_bytes().startswith(b"\x89PNG")
         case "demo":
             page = (tmp_path / "report.html").read_text()

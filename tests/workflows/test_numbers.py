@@ -1,0 +1,150 @@
+"""Numbers that the workflows work out themselves, against ones worked out by hand."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ising import Estimate, Ising, exact, lattices
+from ising.wang_landau import DensityOfStates
+from physgen.inverse import Couplings
+from workflows import (
+    _training,
+    compare,
+    density_of_states,
+    diagnose,
+    gaussian_rbm,
+    hopfield_memory,
+    inverse_ising,
+    rbm_wavefunction,
+    simulate,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "square4.h5"
+    options = {"L": (4,), "beta": (0.3, 0.2), "samples": 20, "chains": 10, "burn_in": 20, "thin": 4}
+    simulate.main(config=simulate.Config(**options, out=path, quiet=True))
+    return path
+
+
+def test_errors_are_those_between_chains_or_networks():
+    values = np.random.default_rng(0).normal(size=(5, 7)) + np.arange(5)[:, None]
+    mean, error = values.mean(), values.mean(1).std(ddof=1) / math.sqrt(5)
+    by_chain = gaussian_rbm.chain_mean(torch.from_numpy(values))
+    by_network = hopfield_memory.mean_and_error(values)
+    for found in (by_chain, by_network):
+        assert (found.mean, found.error) == (pytest.approx(mean), pytest.approx(error))
+    each = gaussian_rbm.chain_mean(torch.from_numpy(values.ravel()))
+    assert each.error == pytest.approx(values.std(ddof=1) / math.sqrt(35))
+
+
+def test_a_machine_of_the_field_is_tested_on_chains_that_it_has_not_seen(monkeypatch):
+    """The fields of each chain are its number."""
+    fields, seen = torch.arange(10.0).double()[:, None, None].expand(10, 40, 9).clone(), {}
+
+    class Seen(Exception):
+        pass
+
+    def likelihood(_, rows, *__):
+        seen["test"] = set(rows.unique().tolist())
+        raise Seen
+
+    monkeypatch.setattr(gaussian_rbm, "hybrid_monte_carlo", lambda *_: (fields, 0.9))
+    monkeypatch.setattr(
+        gaussian_rbm, "trained", lambda _, rows, *__: seen.update(train=set(rows.unique().tolist()))
+    )
+    monkeypatch.setattr(gaussian_rbm, "likelihood", likelihood)
+    config = gaussian_rbm.Config(L=3, chains=10, samples=40, batch=20)
+    with pytest.raises(Seen):
+        gaussian_rbm.interacting(config, gaussian_rbm.Phi4((3, 3), 0.5), torch.Generator())
+    assert (len(seen["train"]), len(seen["test"]), seen["train"] & seen["test"]) == (8, 2, set())
+
+
+def test_inferred_couplings_are_assessed_by_their_errors():
+    J = np.triu(np.ones((4, 4)), 1)
+    off = np.zeros((4, 4))
+    off[np.triu_indices(4, 1)] = [0.1, -0.1, 0.3, 0.15, -0.19, 0.5]  # with errors 0.2: four within one
+    J, off = J + J.T, off + off.T
+    found = Couplings(J + off, np.array([0, 0.3, -0.4, 0]), np.full((4, 4), 0.2), np.full(4, 0.1), "exact")
+    assessed = inverse_ising.assess(found, J, np.zeros(4))
+    assert assessed["within_one_error"] == pytest.approx(4 / 6)
+    assert assessed["largest_field_difference"] == pytest.approx(0.4)
+    assert assessed["bonds_found"] == assessed["bonds"] == 6
+    assert assessed["relative_error"] == pytest.approx(np.linalg.norm(off) / np.linalg.norm(J))
+
+
+def test_a_diagnosis_counts_in_sweeps(data, tmp_path, monkeypatch):
+    spacings = []
+    for name in ("autocorrelation", "equilibration"):
+        monkeypatch.setattr(diagnose.curves, name, lambda *args: spacings.append(args[-1]))
+    diagnose.main(config=diagnose.Config(data, out=tmp_path / "a.png"))
+    assert spacings == [4] * 6  # thin, of three panels at two temperatures
+
+
+def test_the_exact_density_of_states_is_that_of_the_sign_of_J():
+    """On the odd torus the antiferromagnet is frustrated, so the sign matters."""
+    model = Ising(lattices.square(3), J=-2.0)
+    energies, counts = model.energy(exact.states(9)).unique(return_counts=True)
+    found = density_of_states.exact_ln_g(model, SimpleNamespace(energies=energies.numpy()))
+    np.testing.assert_allclose(found, counts.double().log().numpy())
+
+
+def test_the_density_of_states_is_normalised_as_asked(tmp_path, monkeypatch):
+    g = DensityOfStates(
+        np.array([-32.0, -24.0]), np.array([5.0, 7.0]), np.array([[5.0, 7.0], [5.1, 7.0]]), 16
+    )
+    monkeypatch.setattr(density_of_states, "walk", lambda *_: g)
+    density_of_states.main(config=density_of_states.Config(L=(4,), ground_states=2, out=tmp_path / "g.csv"))
+    found = np.loadtxt(tmp_path / "g.csv", delimiter=",", skiprows=1)[:, 1]
+    np.testing.assert_allclose(found, math.log(2) + np.array([0.0, 2.0]))
+
+
+def test_distances_have_a_density_and_walkers_do_not_adapt_while_they_are_averaged():
+    r = np.random.default_rng(0).exponential(size=(50, 200))
+    found = rbm_wavefunction.histogram(r)
+    width = found["r"][1] - found["r"][0]
+    assert sum(found["P"]) * width == pytest.approx(0.999, abs=1e-3)
+    assert found["P"][0] == pytest.approx(1, rel=0.2)
+    assert rbm_wavefunction.about(Estimate(-1.1, 0.1), -1.0)["relative_error"] == pytest.approx(-0.1)
+
+    class Walkers:
+        adapting = True
+
+        def __next__(self):
+            return torch.full((3, 2), float(self.adapting))
+
+    config = rbm_wavefunction.Config(samples=4, quiet=True)
+    assert not rbm_wavefunction.draws(config, Walkers()).any()
+
+
+def test_training_and_held_out_chains(data, tmp_path, monkeypatch):
+    """The first eight of ten chains are trained on; comparisons take those of the last two."""
+    path, run = compare.matching_run({"model": Ising(lattices.square(4)).describe(), "beta": 0.2}, (data,))
+    assert (path, run.beta) == (data, 0.2)
+    config = _training.Training(data=data, beta=0.2)
+    parts = _training.load(config)
+    spins = torch.from_numpy(run.spins)
+    assert torch.equal(parts.train.to(torch.int8), spins[:8].flatten(0, 1))
+    assert torch.equal(parts.validation.to(torch.int8), spins[8:9].flatten(0, 1))
+    (tmp_path / "config.json").write_text('{"model": {}, "beta": 0.2, "finished": true}')
+    model = SimpleNamespace(recipe={"name": "made"})
+    monkeypatch.setattr(compare.checkpoint, "load_model", lambda _: model)
+    monkeypatch.setattr(compare, "matching_run", lambda *_: (data, run))
+    monkeypatch.setattr(compare.compare, "against_samples", lambda *_, **options: options["held_out"])
+    assert compare.compare_one(tmp_path, compare.Config()) == [8, 9]
+
+
+@pytest.mark.parametrize(("h", "flips"), [(0.0, True), (0.1, False)])
+def test_what_a_training_knows_of_the_hamiltonian(h, flips):
+    model = Ising(lattices.square(4), J=-1.0, h=h)
+    known = _training.Data(torch.ones(10, 16), torch.ones(2, 16), 0.3, model)
+    config = _training.Training(steps=1000, average=0.3, batch=5)
+    assert ("flip" in _training.batches_of(known, config).symmetries) == flips
+    couplings = _training.couplings(known)
+    assert couplings.sum() == pytest.approx(-0.3 * 2 * 32)
+    assert couplings.count_nonzero() == 2 * 32
+    assert _training.schedule(config)["average_from"] == 700
