@@ -1,5 +1,10 @@
 """Checks every sampler and model must pass. A new one gets them for free."""
 
+import os
+import stat
+from pathlib import Path
+
+import pytest
 import torch
 from scipy.stats import chisquare
 from torch import Tensor
@@ -38,3 +43,20 @@ def goodness_of_counts(counts: Tensor, probs: Tensor) -> float:
     else:
         pooled = [counts, expected]
     return float(chisquare(*(x.numpy() for x in pooled)).pvalue)
+
+
+def steps_of_publishing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that grows with each file and folder flushed to the disk, and with each that gets its name."""
+    steps, fsync = [], os.fsync
+
+    def flushed(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    for name in ("rename", "replace"):
+        real = getattr(Path, name)
+        monkeypatch.setattr(
+            Path, name, lambda path, target, real=real: (steps.append("name"), real(path, target))[1]
+        )
+    return steps

@@ -15,12 +15,23 @@ import pytest
 from ising import store
 from ising.simulate import simulate, stream
 from ising.store import sealed
+from tests.checks import steps_of_publishing
 from tests.ising.store_cases import MODEL, SETTINGS, make_run, same, two_runs
 
 
 @pytest.fixture
 def path(tmp_path):
     return two_runs(tmp_path)
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
+    """A loss of power, unlike a kill, loses what was written and not flushed."""
+    steps = steps_of_publishing(monkeypatch)
+    store.append(path, make_run(seed=9))
+    assert steps == ["file", "name", "folder"]
+    steps.clear()
+    keep(store.Journal(path), 0.4, 100, stop=1)
+    assert steps[-3:] == ["file", "name", "folder"]
 
 
 def keep(journal: store.Journal, beta: float, segment: int, stop: int | None = None) -> str:

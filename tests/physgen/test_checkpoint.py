@@ -18,6 +18,7 @@ from physgen import checkpoint, energy, models
 from physgen.batches import SYMMETRIES, Batches
 from physgen.checkpoint import CheckpointError
 from physgen.train import adversarial_step, decay, fit, gradient_step, svi_step
+from tests.checks import steps_of_publishing
 
 TRAINERS = (
     "ContrastiveDivergence",
@@ -182,6 +183,14 @@ def test_a_kill_at_any_call_leaves_the_checkpoint_before_or_the_new_one(tmp_path
         assert [p.name for p in (folder / "checkpoints").iterdir()] == ["00000003"]
     assert k > 10
     assert seen == {1, 2}
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """A loss of power, unlike a kill, loses what was written and not flushed."""
+    model, step, batches = training("made")
+    steps = steps_of_publishing(monkeypatch)
+    checkpoint.save(tmp_path, model, step, batches, at=1)
+    assert steps == ["file"] * 3 + ["folder", "name", "folder"]
 
 
 def test_saving_the_same_step_again_replaces_it(tmp_path):
