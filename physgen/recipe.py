@@ -10,7 +10,7 @@ same settings (``python -m workflows.benchmarks.rbm_quality``). What is in it, a
   units, as N weights of a hidden unit act together;
 - a rate that falls as a half cosine, so that chains catch up and noise dies out, and the average of the
   parameters over the last part (Polyak and Juditsky, 1992);
-- for tied machines of at most 200 weights (more are not measured), natural gradients instead of Adam
+- for tied machines of at most 2048 weights (a step costs as the cube), natural gradients instead of Adam
   (:mod:`physgen.natural`): they arrive within hundreds of steps, and what is left is the noise of the chains.
   A rate that then falls as 1 / t counts all of them alike; an average over as long a time would not do, as
   the parameters wander along bent valleys of equally good machines.
@@ -45,7 +45,7 @@ def rbm_step(
         steps: Steps of the whole training.
         loss: Any of :mod:`physgen.energy`; default ``PersistentCD`` with :func:`chains_of`.
         lr: Learning rate of Adam at the start; default :math:`0.16 / \sqrt N`, and 0.4 times that for tied
-            machines, whose parameters act at every site. Tied machines of at most 200 weights with plain
+            machines, whose parameters act at every site. Tied machines of at most 2048 weights with plain
             persistent chains and no ``lr`` follow natural gradients.
         average: Last fraction of the steps over which the parameters are averaged; 0 turns it off.
         seed: Of the chains.
@@ -93,4 +93,4 @@ def chains_of(rbm: RBM) -> dict[str, int]:
 
 
 def _small(rbm: RBM) -> bool:
-    return rbm.tied and rbm.W.numel() <= 200
+    return rbm.tied and rbm.W.numel() <= 2048

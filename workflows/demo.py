@@ -33,16 +33,7 @@ CRITICAL = 2.269
 # Options of the trainings; at the critical temperature a large lattice gets twice the steps.
 LARGE: dict[str, dict[str, Any]] = {
     "train_autoregressive": {"steps": 7000, "lr": 1e-3},
-    "train_rbm": {
-        "tied": True,
-        "hidden": 2,
-        "chains": 128,
-        "k": 4,
-        "batch": 128,
-        "steps": 2200,
-        "lr": 4e-3,
-        "average": 0.15,
-    },
+    "train_rbm": {"tied": True, "hidden": 2, "steps": 500},
     "train_vae": {"steps": 3500, "batch": 128},
     "train_gan": {"steps": 600, "batch": 64},
 }
