@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import shlex
@@ -20,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from ising import store
+from ising import lattices, store
 from physgen import __version__
 
 
@@ -66,6 +67,22 @@ def provenance() -> dict[str, str]:
         "torch": torch.__version__,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+
+def refuse_beyond_memory(need: float, what: str, advice: str) -> None:
+    """Before anything is built; ``need`` in bytes."""
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > have:
+        raise ValueError(
+            f"{what} need about {need / 1e9:.3g} GB, and there are {have / 1e9:.3g} GB; take {advice}"
+        )
+
+
+def sites_of(lattice: str, L: Sequence[int]) -> int:
+    """How many sites a lattice of any size would have, without building it."""
+    if len(L) > 1:
+        return math.prod(L)
+    return L[0] ** len(lattices.build(lattice, 4).shape)
 
 
 def check_options(

@@ -22,7 +22,6 @@ import dataclasses
 import functools
 import logging
 import math
-import os
 import shlex
 import shutil
 import sys
@@ -37,7 +36,15 @@ from cyclopts import Parameter
 
 from ising import Ising, lattices, stats, store, updates
 from ising.simulate import AUTO, Segment, segment_length, stream
-from workflows._common import betas_of, check_options, pick_device, progress_bar, provenance
+from workflows._common import (
+    betas_of,
+    check_options,
+    pick_device,
+    progress_bar,
+    provenance,
+    refuse_beyond_memory,
+    sites_of,
+)
 
 log = logging.getLogger("physgen.simulate")
 
@@ -154,15 +161,9 @@ def _refuse_beyond_memory(config: Config) -> None:
     """Before anything is built: tables of the lattice, the chains and one block of samples."""
     if config.lattice not in lattices.REGISTRY or min(config.L) < 4:
         return  # the lattice itself refuses these, in better words
-    axes = len(lattices.build(config.lattice, (4,) * len(config.L)).shape)
-    sites = config.L[0] ** axes if len(config.L) == 1 else math.prod(config.L)
+    sites = sites_of(config.lattice, config.L)
     need = sites * (300 + 10 * config.chains)
-    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > have:
-        raise ValueError(
-            f"{config.chains} chains of {sites} sites need about {need / 1e9:.3g} GB, and there are "
-            f"{have / 1e9:.3g} GB; take a smaller --L or fewer --chains"
-        )
+    refuse_beyond_memory(need, f"{config.chains} chains of {sites} sites", "a smaller --L or fewer --chains")
 
 
 def _refuse_beyond_disk(config: Config, bits: int) -> None:

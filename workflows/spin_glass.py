@@ -37,7 +37,16 @@ from matplotlib.figure import Figure
 
 from ising import Estimate, Ising, glasses, lattices, stats, store, tempering, updates
 from physgen import curves
-from workflows._common import betas_of, check_options, plain, progress_bar, provenance, write_json
+from workflows._common import (
+    betas_of,
+    check_options,
+    plain,
+    progress_bar,
+    provenance,
+    refuse_beyond_memory,
+    sites_of,
+    write_json,
+)
 from workflows._kept import keep, kept, stopped
 
 log = logging.getLogger("physgen.spin_glass")
@@ -127,6 +136,8 @@ class Sample:
 
 
 def main(*, config: Config = Config()) -> None:
+    if min(config.L) > 3:  # the lattice itself refuses smaller ones, in better words
+        refuse_beyond_memory(*needed(config))
     lattice = lattices.build(config.lattice, config.L)
     betas = ladder_of(config, lattice)
     samples = []
@@ -152,6 +163,14 @@ def main(*, config: Config = Config()) -> None:
     with contextlib.suppress(OSError):  # parts of other options are in it
         (config.out / KEPT).rmdir()
     log.info("%s holds results.json and spin_glass.png", config.out)
+
+
+def needed(config: Config) -> tuple[float, str, str]:
+    """Bytes for the spins of one disorder sample, and while their overlaps are taken; who needs them."""
+    sites, temperatures = sites_of(config.lattice, config.L), len(config.temperatures or range(24))
+    spins = sites * 2 * config.chains * config.samples * temperatures
+    what = f"{2 * config.chains} replicas of {sites} sites at {temperatures} temperatures"
+    return 2 * spins + 300 * sites, what, "a smaller --L, fewer --chains or fewer --samples"
 
 
 def sample_of(config: Config, glass: Ising, betas: list[float]) -> Sample:

@@ -34,7 +34,6 @@ Example:
 import contextlib
 import dataclasses
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -45,7 +44,15 @@ from typing import Literal
 from cyclopts import Parameter
 
 from ising import Ising, glasses, lattices, sweep, updates, workers
-from workflows._common import betas_of, check_options, pick_device, progress_bar, provenance
+from workflows._common import (
+    betas_of,
+    check_options,
+    pick_device,
+    progress_bar,
+    provenance,
+    refuse_beyond_memory,
+    sites_of,
+)
 
 log = logging.getLogger("physgen.sweep")
 
@@ -243,13 +250,8 @@ def _refuse_beyond_memory(config: Config) -> None:
     """Before anything is built: tables of the largest lattice and its chains, in every process."""
     if min(config.L) < 4:
         return  # the lattice itself refuses these, in better words
-    axes = max(len(lattices.build(name, 4).shape) for name in config.lattice)
-    sites = max(config.L) ** axes
+    sites = max(sites_of(name, (max(config.L),)) for name in config.lattice)
     local = config.scheduler is None and config.slurm is None
     need = sites * (300 + 10 * config.chains) * (config.workers or workers.usable_cores() if local else 1)
-    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > have:
-        raise ValueError(
-            f"{config.chains} chains of {sites} sites in every process need about {need / 1e9:.3g} GB, and "
-            f"there are {have / 1e9:.3g} GB; take a smaller --L, fewer --chains or fewer --workers"
-        )
+    what = f"{config.chains} chains of {sites} sites in every process"
+    refuse_beyond_memory(need, what, "a smaller --L, fewer --chains or fewer --workers")

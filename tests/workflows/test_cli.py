@@ -161,6 +161,7 @@ WRONG = {
     "sweep: no port": ("sweep --L 4 --beta 0.4 --scheduler foo --out {o}", "--scheduler foo cannot be used"),
     "glass: one sample": ("spin_glass --samples 1 --out {o}", "--samples must be at least 2"),
     "glass: negative disorder": ("spin_glass --disorder 0 -1 --out {o}", "--disorder takes whole numbers"),
+    "glass: beyond memory": ("spin_glass --lattice cubic --L 300 --out {o}", "GB; take a smaller --L"),
     "sweep: negative seed": ("sweep --beta 0.4 --seeds -1 --out {o}", "--seeds"),
     "sweep: beyond memory": ("sweep --L 300000 --beta 0.4 --workers 1 --out {o}", "GB"),
     "two sizes": ("phase_diagram --L 8 16 --out {o}", "three sizes"),
