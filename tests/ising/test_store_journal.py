@@ -196,6 +196,15 @@ def test_a_folder_that_fills_up_before_it_is_removed_stays(tmp_path, monkeypatch
     assert (journal.folder / "another.segment").exists()
 
 
+def test_segments_of_other_lengths_do_not_continue_each_other(tmp_path):
+    short, long = (store.Journal(tmp_path / name) for name in ("short.h5", "long.h5"))
+    key = keep(short, 0.4, 3, stop=2)
+    keep(long, 0.4, 4, stop=1)
+    shutil.copy(long.folder / f"{key}-000000.segment", short.folder)
+    with pytest.raises(store.StoreError, match="does not continue the segment before it"):
+        short.last(key)
+
+
 def test_keys_name_the_settings():
     assert store.Journal.key(beta=0.4, seed=1) == store.Journal.key(seed=1, beta=0.4)
     assert store.Journal.key(beta=0.4, seed=1) != store.Journal.key(beta=0.4, seed=2)

@@ -13,6 +13,7 @@ from physgen import plots, report
 from physgen.comparison import NOISE_FLOOR, Comparison, Sample
 from physgen.divergence import FORWARD, REVERSE, Divergence
 from physgen.train import Record
+from physgen.weights import weigh
 
 SYMBOLS = {"energy": "e", "u4": "U₄"}
 
@@ -61,6 +62,9 @@ def test_an_observable_has_points_errors_units_and_its_exact_curve():
     assert texts(above) == ["exact", "Monte Carlo", "MADE", "VAE"]
     assert len(above.containers) == 3  # error bars of Monte Carlo and of two models
     assert all(len(c.lines[0].get_xdata()) == 2 for c in above.containers)
+    for bars in above.containers:
+        ends = np.array(bars.lines[2][0].get_segments())[:, :, 1]
+        assert ends == pytest.approx(np.tile([-1.01, -0.99], (2, 1)))  # one standard error either way
     assert above.get_ylabel() == "energy per site e"
     assert "J / k" in below.get_xlabel()
     assert below.get_ylabel() == "z (exact)"
@@ -76,6 +80,12 @@ def test_monte_carlo_is_the_whole_run_and_not_a_half():
     assert ax.containers[0].lines[0].get_ydata().tolist() == [-1.0]
     drawn = plots.pulls(axes(), {"MADE": whole}, "energy").lines
     assert [line.get_ydata().tolist() for line in drawn if line.get_marker() == "o"] == [[0.0]]
+
+
+def test_pulls_are_distances_from_the_exact_value_where_it_is_known():
+    for exact, z in ((None, -5.0), ({}, -5.0 / math.sqrt(2))):
+        drawn = plots.pulls(axes(), {"MADE": comparison(2.0, energy=-1.05, exact=exact)}, "energy").lines
+        assert drawn[-1].get_ydata().tolist() == pytest.approx([z])
 
 
 def test_exact_points_are_marked_where_there_is_no_curve():
@@ -95,8 +105,17 @@ def test_no_pull_is_outside_of_the_frame(energy):
 
 @pytest.mark.parametrize("of", ["e", "m"])
 def test_a_histogram_has_unit_area_and_every_model(of):
-    ax = plots.histogram(axes(), {"MADE": comparison(2.0), "VAE": comparison(2.0)}, of)
+    rows = {"MADE": comparison(2.0), "VAE": comparison(2.0)}
+    lower = dataclasses.replace(rows["VAE"].model, energies=rows["VAE"].model.energies - 3)
+    rows["VAE"] = dataclasses.replace(rows["VAE"], model=lower)
+    ax = plots.histogram(axes(), rows, of)
     assert texts(ax) == ["Monte Carlo", "MADE", "VAE"]
+    assert len(ax.patches) == 3
+    for patch, mean in zip(ax.patches, (0, 0, -3 if of == "e" else 0), strict=True):
+        (x, y), dx = patch.get_xy()[:-1].T, np.diff(patch.get_xy()[:, 0])
+        level = np.append(np.diff(y) == 0, False)
+        assert (y * dx)[level].sum() == pytest.approx(1)
+        assert (y * dx * (x + dx / 2))[level].sum() == pytest.approx(mean, abs=0.3)
     values = np.random.default_rng(1).integers(-8, 9, size=1000) / 8
     edges = plots._aligned_edges(values)
     assert np.histogram(values, edges)[0].sum() == 1000
@@ -122,6 +141,10 @@ def test_configurations_of_any_dimension(shape):
     assert len(figure.axes) == 6
     assert [ax.get_title(loc="left") for ax in figure.axes[::3]] == ["Monte Carlo", "MADE"]
     assert all(len(ax.images) == 1 for ax in figure.axes)
+    shown, picture = figure.axes[3].images[0], rows["MADE"].model.pictures[0]
+    top = picture if len(shape) < 3 else picture[0]
+    assert (shown.get_array() == np.atleast_2d(top)).all()
+    assert shown.cmap(1.0)[0] < shown.cmap(0.0)[0]  # spin up is dark
 
 
 def test_every_divergence_is_drawn_whatever_its_value():
@@ -140,6 +163,10 @@ def test_every_divergence_is_drawn_whatever_its_value():
     assert all(low < c.lines[0].get_xdata()[0] < high for c in ax.containers)
     markers = {round(float(c.lines[0].get_ydata()[0])): c.lines[0].get_marker() for c in ax.containers}
     assert markers[3] == "<" != markers[0]
+    places = {round(float(c.lines[0].get_ydata()[0])): c.lines[0].get_xdata()[0] for c in ax.containers}
+    assert places == pytest.approx(
+        {0: 1e-4, 1: 4e-4, 2: 3.0, 3: 0.1}
+    )  # at two errors where it is not above 0
     assert "nats per site" in ax.get_xlabel()
 
 
@@ -151,7 +178,19 @@ def test_the_noise_floor_is_shaded():
     }
     ax = plots.divergences(axes(), rows, "m")
     assert "noise floor" in texts(ax)
+    assert ax.patches[0].get_width() == pytest.approx(0.001 + 2 * 0.002)
     assert "nats, histogram of m" in ax.get_xlabel()
+
+
+@pytest.mark.filterwarnings("ignore::ising.stats.ChainTooShort")  # a ramp
+def test_weights_of_draws_and_of_monte_carlo_are_told_apart():
+    found = weigh(
+        np.linspace(-1, 0, 50), np.zeros(50), {}, np.linspace(2, 3, 60)[:, None], log_z=0.0, n_sites=4
+    )
+    [ax] = plots.weights(Figure(), {"MADE": dataclasses.replace(comparison(2.0), weights=found)}).axes
+    draws = ax.patches[-1].get_xy()
+    assert draws[draws[:, 1] > 0, 0].max() < 0.1
+    assert texts(ax) == ["Monte Carlo", "MADE"]
 
 
 def test_training_curves():
