@@ -17,9 +17,12 @@ from workflows import (
     diagnose,
     gaussian_rbm,
     hopfield_memory,
+    info,
     inverse_ising,
+    phase_diagram,
     rbm_wavefunction,
     simulate,
+    spin_glass,
 )
 
 
@@ -148,3 +151,62 @@ def test_what_a_training_knows_of_the_hamiltonian(h, flips):
     assert couplings.sum() == pytest.approx(-0.3 * 2 * 32)
     assert couplings.count_nonzero() == 2 * 32
     assert _training.schedule(config)["average_from"] == 700
+
+
+def test_a_phase_diagram_says_how_far_off_it_is():
+    found = SimpleNamespace(
+        values={"T_c": Estimate(2.3, 0.01)},
+        statistical={"T_c": 0.008},
+        systematic={"T_c": 0.006},
+        p_values={"T_c": 0.25},
+        crossings={(4, 8): Estimate(2.29, 0.02)},
+    )
+    row = phase_diagram.lines(found, {"T_c": 2.27})[1].split()
+    assert row[:4] == ["T_c", "2.300(10)", "8.0e-03", "6.0e-03"]
+    assert row[5:] == ["+1.322", "%", "+3.0", "0.25"]
+
+
+def test_a_glass_is_summed_up(monkeypatch):
+    """Two chains of four samples, whose overlap is 0 at first and then 1/2."""
+    q = np.array([[0, 0, 0.5, 0.5]] * 2)
+    a, b = (
+        SimpleNamespace(energies=np.full((2, 4), E), spins=np.ones((2, 4, 16), np.int8)) for E in (-16, -8)
+    )
+    ladder = SimpleNamespace(
+        runs=[a], partners=[b], overlaps=[q], exchange_rates=np.ones(0), round_trip_time=9.0
+    )
+    monkeypatch.setattr(spin_glass.tempering, "simulate", lambda *_, **__: ladder)
+    glass = Ising(lattices.square(4))
+    found = spin_glass.simulate(spin_glass.Config(), glass, [1.0])
+    assert found.energy[0].mean == -0.75
+    assert (found.q2[0], found.drift[0], found.link[0]) == (0.125, 0.25, 1.0)
+    assert found.histogram[0, [4, 8, 12]].tolist() == [0.25, 0.5, 0.25]
+
+
+def test_the_identity_of_gaussian_couplings_is_that_of_the_link_overlap():
+    """U = -beta B (1 - q_l) per site, B = 2: nothing is left where it holds in every sample."""
+    lattice, betas = lattices.square(4), [1.0, 0.5]
+    samples = []
+    for link in ([0.5, 0.3], [0.6, 0.4], [0.4, 0.1]):
+        energy = [Estimate(-2 * beta * (1 - q), 0.1) for beta, q in zip(betas, link, strict=True)]
+        none = np.zeros(2)
+        samples.append(
+            spin_glass.Sample(energy, none, none, np.array(link), np.ones((2, 17)) / 17, np.ones(1), 9.0)
+        )
+    found = spin_glass.averaged(samples, betas, lattice, "gaussian")["equilibrium"]["identity"]
+    assert np.abs(found).max() < 1e-6
+
+
+def test_info_marks_a_run_that_is_short_for_its_slower_observable():
+    about = {
+        "name": "/runs/0003",
+        "update": "wolff",
+        "chains": 2,
+        "burn_in": 0,
+        "thin": 1,
+        "seed": 1,
+        "beta": 0.5,
+    }
+    for samples, mark in ((60, "*"), (400, "")):
+        estimates = {"energy": Estimate(-1.0, 0.1, 1.0), "abs_m": Estimate(0.5, 0.1, 7.0)}
+        assert f"7.00{mark}" in info._row(about | estimates | {"samples": samples})
