@@ -71,8 +71,8 @@ def save(folder: str | Path, model: nn.Module, step: Step, batches: Stateful, at
         for name, data in files.items():
             _write(temporary / name, data)
         _sync(temporary)
-        older = _complete(parent)
-        last = max((again for number, again in map(_number, older) if number == at), default=-1)
+        complete = map(_number, _complete(parent))
+        last = max((again for number, again in complete if number == at), default=-1)
         target = parent / (f"{at:08d}.{last + 1}" if last >= 0 else f"{at:08d}")
         temporary.rename(target)
         _sync(parent)
@@ -84,8 +84,9 @@ def save(folder: str | Path, model: nn.Module, step: Step, batches: Stateful, at
             f"folder and resume, the checkpoint before is intact",
             str(parent),
         ) from error
-    for path in older:
-        shutil.rmtree(path, ignore_errors=True)
+    for path in parent.glob("[0-9]*"):  # also what a stop left of one
+        if path != target:
+            shutil.rmtree(path, ignore_errors=True)
     return target
 
 

@@ -171,7 +171,8 @@ def run(
     Arguments:
         model, step, data, config: What is trained, how, on what.
         validation: Mean loss of unseen configurations, recorded next to the training metrics.
-        watch: What else a record holds, numbers or lists of them; the progress bar shows the numbers.
+        watch: What else a record holds, numbers or lists of them; the progress bar shows the numbers. Its
+            method ``resumed``, if any, is called once a checkpoint is restored.
         batches: In place of :func:`batches_of`.
         steps: In place of ``config.steps``, where that counts the steps of one stage of several.
     """
@@ -182,7 +183,9 @@ def run(
 
     batches = batches or batches_of(data, config)
     largest = WORST * data.train.shape[-1]
-    train(model, step, batches, config, _manifest(data, config), measure, steps, largest=largest)
+    resumed = getattr(watch, "resumed", None)
+    manifest = _manifest(data, config)
+    train(model, step, batches, config, manifest, measure, steps, largest=largest, resumed=resumed)
     log.info("%s: %d steps done; next: physgen compare --help", config.out, steps or config.steps)
 
 
@@ -196,6 +199,7 @@ def train(
     steps: int | None = None,
     *,
     largest: float = math.inf,
+    resumed: Callable[[], None] | None = None,
 ) -> None:
     """Trains, one JSON line and one checkpoint every ``config.every`` steps; resumes where asked.
 
@@ -205,9 +209,12 @@ def train(
         measure: Further values to record, numbers or lists of them; the progress bar shows the numbers.
         steps: In place of ``config.steps``.
         largest: Magnitude of a loss from which on training counts as diverged.
+        resumed: Called once a checkpoint is restored.
     """
     steps = steps or config.steps
     start = _start(model, step, batches, manifest, config)
+    if start and resumed is not None:
+        resumed()
     with progress_bar(config.quiet) as bar, (config.out / "metrics.jsonl").open("a") as metrics, safe(config):
         task = bar.add_task(config.out.name, total=steps, completed=start, note="")
         for record in fit(step, batches, steps=steps, every=config.every, start=start):

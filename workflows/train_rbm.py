@@ -175,6 +175,11 @@ class Watch:
         self.rbm, self.loss, self.data, self.config = rbm, getattr(loss, "loss", loss), data, config
         self.health = ChainHealth()
 
+    def resumed(self) -> None:
+        """The chains are those of the last record, with which the next one compares its own."""
+        if hasattr(self.loss, "chains"):
+            self.health(self.loss.chains)
+
     @torch.no_grad()
     def __call__(self) -> dict[str, Any]:
         law, unseen = self.rbm.distribution(), self.data.validation[:2000].float()

@@ -109,12 +109,6 @@ class ChainHealth:
         self.before = now.clone()
         return found
 
-    def state_dict(self) -> dict[str, Tensor | None]:
-        return {"before": self.before}
-
-    def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
-        self.before = state["before"]
-
 
 def _free_energy(law: RestrictedBoltzmann, v: Tensor, shift: Tensor) -> Tensor:
     return law.visible_units.energy(v, law.loc) - law.hidden_units.log_sum(law.hidden_bias, shift)

@@ -201,6 +201,14 @@ def test_saving_the_same_step_again_replaces_it(tmp_path):
         assert checkpoint.restore(tmp_path, model, step, batches) == 9
 
 
+def test_what_a_stop_left_of_an_older_checkpoint_goes_with_the_next_one(tmp_path):
+    left = tmp_path / "checkpoints" / "00000050"
+    left.mkdir(parents=True)
+    (left / "weights.safetensors").touch()
+    new = checkpoint.save(tmp_path, *training("made"), at=1)
+    assert list(new.parent.iterdir()) == [new]
+
+
 def test_a_full_disk_is_said_in_one_sentence_and_costs_nothing(tmp_path, monkeypatch):
     model, step, batches = training("made")
     checkpoint.save(tmp_path, model, step, batches, 1)
