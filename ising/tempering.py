@@ -135,7 +135,7 @@ def simulate(
     replicas = Replicas(model, betas, update, ladders, start, seed, device, threads, houdayer)
     found = None
     if resume is not None:
-        _check_resumable(resume, model, betas, update, chains, seed)
+        _check_resumable(resume, model, betas, update, chains, seed, start, thin)
         burn_in, thin = resume.runs[0].burn_in, resume.runs[0].thin
         replicas.load(resume.state)
     else:
@@ -239,13 +239,22 @@ def _swap_rate(a: float, b: float, mean_a: float, mean_b: float, var_a: float, v
 
 
 def _check_resumable(
-    before: Ladder, model: Ising, betas: Sequence[float], update: str, chains: int, seed: int
+    before: Ladder,
+    model: Ising,
+    betas: Sequence[float],
+    update: str,
+    chains: int,
+    seed: int,
+    start: str,
+    thin: int | None,
 ) -> None:
     """The state alone does not tell what it is of: arrays of other ladders have the same shapes."""
     run = before.runs[0]
-    old = run.model, [run.beta for run in before.runs], run.update, run.chains, run.seed
-    new = model.describe(), [float(beta) for beta in betas], update, int(chains), int(seed)
-    for name, was, now in zip(("model", "betas", "update", "chains", "seed"), old, new, strict=True):
+    begun = run.provenance["start"]
+    old = run.model, [run.beta for run in before.runs], run.update, run.chains, run.seed, begun, run.thin
+    new = model.describe(), [float(beta) for beta in betas], update, int(chains), int(seed), start
+    names = ("model", "betas", "update", "chains", "seed", "start", "thin")
+    for name, was, now in zip(names, old, (*new, thin or run.thin), strict=True):
         if was != now:
             raise ValueError(
                 f"cannot resume: {name} was {was!r} and is now {now!r}; repeat the old one or start a new run"

@@ -141,6 +141,8 @@ def test_resuming_goes_on_as_if_nothing_had_happened(update):
         ({"update": "heat_bath"}, "update was 'metropolis' and is now 'heat_bath'"),
         ({"model": Ising(lattices.square(4), J=0.5)}, r"model was .*'J': 1.0.* and is now .*'J': 0.5"),
         ({"chains": 4}, "chains was 3 and is now 4"),
+        ({"start": "ordered"}, "start was 'random' and is now 'ordered'"),
+        ({"thin": 2}, "thin was 1 and is now 2"),
     ],
 )
 def test_resuming_another_ladder_is_refused(change, message):
