@@ -34,7 +34,7 @@ from scipy.special import stdtr
 from .learning import maximum_likelihood
 from .logistic import joint_curvature, newton, site_curvature
 from .models.boltzmann import Boltzmann
-from .pairwise import spelled
+from .pairwise import MAX_SUMMED, spelled
 
 FEWEST_GROUPS, MOST_GROUPS = 64, 128  # of configurations, for error bars
 MAX_REFITTED = 6000  # parameters whose curvature matrix is inverted as a whole
@@ -170,6 +170,8 @@ def exact(groups: list[np.ndarray]) -> Couplings:
     """Maximum likelihood by enumeration of all states, up to 20 spins."""
     S = np.concatenate(groups)
     N = S.shape[1]
+    if N > MAX_SUMMED:
+        raise ValueError(f"the exact method is for at most {MAX_SUMMED} spins, got {N}; take another method")
     machine = Boltzmann((N,))
     maximum_likelihood(machine, S)
     law = machine.law()

@@ -157,3 +157,5 @@ def test_refuses_in_words():
         inverse.infer(twins)
     with pytest.raises(ValueError, match="beta > 0"):
         inverse.infer(spins, "mean field").divided(0.0)
+    with pytest.raises(ValueError, match="at most 20 spins, got 21; take another method"):
+        inverse.infer(np.tile(spins, 6)[..., :21], "exact")
