@@ -29,9 +29,7 @@ from . import units
 from .rbm import RestrictedBoltzmann
 
 MAX_SITES = 20  # of the transform over all states
-_DECAY = (
-    20.0  # beyond the largest input A'' falls by e^-2 a unit; beyond a frequency its transform by e^-pi/2
-)
+_DECAY = 20.0  # beyond the largest input A'' falls by e^-2 a unit, its transform by e^-pi/2 a frequency
 
 
 def couplings(law: RestrictedBoltzmann) -> Tensor:

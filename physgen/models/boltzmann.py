@@ -5,9 +5,8 @@ r"""General Boltzmann machine: spins that are all coupled with each other, some 
     p(s, h) = \frac{1}{Z} e^{-E / T_0}, \qquad s_i, h_j = \pm 1
 
 V and U are symmetric with zero diagonal: their upper triangles are the parameters. Without hidden units it is
-    an
-Ising model with couplings :math:`V/T_0` of all pairs and fields :math:`a/T_0`; with V = U = 0 it would be a
-restricted machine.
+an Ising model with couplings :math:`V/T_0` of all pairs and fields :math:`a/T_0`; with V = U = 0 it would be
+a restricted machine.
 
 References:
     | A learning algorithm for Boltzmann machines (Ackley, Hinton and Sejnowski, 1985)

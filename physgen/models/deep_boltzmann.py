@@ -5,8 +5,7 @@ r"""Deep Boltzmann machine: layers of spins, each coupled with the next.
     \qquad s_i, h^l_j = \pm 1
 
 Given the odd layers the even ones are independent, and the other way round: one Gibbs sweep draws each half
-    at
-once, and mean field improves its bound with every half step.
+at once, and mean field improves its bound with every half step.
 
 References:
     | Deep Boltzmann Machines (Salakhutdinov and Hinton, 2009)

@@ -126,9 +126,8 @@ _FAR = 5.0  # widths below 0 where the tail has formulas of its own, with no dif
 
 def _tail(u: Tensor, depth: Tensor) -> Tensor:
     """The distance beyond ``depth`` that a normal variable which is out there exceeds with chance u."""
-    t = (
-        -2 * u.log() / (depth + (depth**2 - 2 * u.log()).sqrt())
-    )  # Rayleigh's law, right to one part in depth^2
+    # Rayleigh's law, right to one part in depth^2
+    t = -2 * u.log() / (depth + (depth**2 - 2 * u.log()).sqrt())
     for _ in range(3):  # Newton on the log of the chance; each step squares the error
         beyond = erfcx((depth + t) / _ROOT_2)
         log_chance = (beyond / erfcx(depth / _ROOT_2)).log() - (depth + t / 2) * t
@@ -141,9 +140,8 @@ def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
 
     In the tail by Laplace's continued fraction. Both have a relative error below 1e-11 in float64.
     """
-    hazard = math.sqrt(2 / math.pi) / erfcx(
-        -x.clamp(-_FAR, 9) / _ROOT_2
-    )  # above 9 it is below every rounding
+    # above 9 it is below every rounding
+    hazard = math.sqrt(2 / math.pi) / erfcx(-x.clamp(-_FAR, 9) / _ROOT_2)
     mean = x + hazard
     depth = -x.clamp(max=-_FAR)
     rest = depth
