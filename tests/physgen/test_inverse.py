@@ -47,11 +47,25 @@ def test_couplings_and_fields_are_recovered_with_honest_errors(method):
         found = inverse.infer(draws(machine, 64, 100, seed), method, **options)
         z += [(found.J - J)[PAIRS] / found.J_error[PAIRS], (found.h - h) / found.h_error]
         assert np.array_equal(found.J, found.J.T)
+        assert np.allclose(found.J_error, found.J_error.T, rtol=1e-9)  # of the mean of both estimates
         assert not found.J.diagonal().any()
     z = np.abs(np.concatenate(z))
     assert 0.60 < (z < 1).mean() < 0.76
     assert 0.91 < (z < 2).mean() < 0.98
     assert z.max() < 4.5
+
+
+def test_tap_corrects_the_naive_theory_in_fields():
+    """Weakly coupled spins in fields, states as often as their probabilities say: no statistical error."""
+    states = exact.states(3).numpy()
+    J, h = 0.15 * (1 - np.eye(3)), np.array([0.6, -0.4, 0.3])
+    weight = np.exp((states @ J * states).sum(1) / 2 + states @ h)
+    rows = np.repeat(states, np.rint(4e5 * weight / weight.sum()).astype(int), axis=0)
+    rows = np.random.default_rng(0).permutation(rows)
+    naive, tap = (inverse.infer(rows, method) for method in ("mean field", "TAP"))
+    for name, truth in (("J", J), ("h", h)):
+        off, better = (np.abs(getattr(found, name) - truth).max() for found in (naive, tap))
+        assert better < off / 2, (name, better, off)
 
 
 def test_pseudo_likelihood_is_nearly_as_sharp_as_the_likelihood():

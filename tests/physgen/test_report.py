@@ -10,9 +10,10 @@ import re
 import pytest
 from matplotlib.figure import Figure
 
+from ising import Ising, exact, lattices
 from ising.stats import Estimate
 from physgen import report
-from physgen.comparison import NOISE_FLOOR
+from physgen.comparison import NOISE_FLOOR, groups, table, unlikely
 from physgen.divergence import FORWARD, REVERSE, Divergence, Joint
 from tests.physgen.test_plots import comparison
 
@@ -152,6 +153,34 @@ def test_the_curve_ends_above_zero_temperature(tmp_path):
     """A margin of 6 % of the range from 0.25 to 5 would reach below T = 0."""
     rows = {str(T): comparison(T, name="MADE") for T in (0.25, 5.0)}
     assert report.write(tmp_path / "report.html", rows).exists()
+
+
+def test_groups_are_in_rising_temperature_and_three_sigmas_are_two_sided():
+    rows = {str(T): comparison(T, name="MADE") for T in (3.0, 1.0, 2.0)}
+    assert [group.first.temperature for group in groups(rows)] == pytest.approx([1.0, 2.0, 3.0])
+    assert unlikely(0.0026)
+    assert not unlikely(0.0028)
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_curves_are_the_exact_values_at_their_temperatures(tmp_path, monkeypatch):
+    curves = {}
+    monkeypatch.setattr(
+        report.plots, "observable_with_pulls", lambda *args: curves.update({args[2]: args[3]})
+    )
+    report.write(tmp_path / "report.html", {str(T): comparison(T, name="MADE") for T in (2.0, 3.0)})
+    T, values = curves["energy"]
+    model = Ising(lattices.square(4))
+    assert values[[0, -1]] == pytest.approx([exact.known(model, 1 / t)["energy"] for t in T[[0, -1]]])
+
+
+def test_columns_of_the_table_are_in_the_order_of_its_heading():
+    found = {"e": Estimate(0.1, 0.01), "m": Estimate(0.5, 0.01)}
+    row = comparison(2.0, *(Divergence(FORWARD, "histogram", value, of) for of, value in found.items()))
+    lines = table({"x": row}).splitlines()
+    heading = next(line for line in lines if "KL hist e" in line)
+    assert heading.index("KL hist e") < heading.index("KL hist m")
+    assert next(line for line in lines if line.startswith("x ")).split()[4:6] == ["0.100(10)", "0.500(10)"]
 
 
 @pytest.mark.usefixtures("_no_pictures")

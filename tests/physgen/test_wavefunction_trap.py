@@ -140,6 +140,13 @@ def test_gradient_and_metric_against_quadrature():
     torch.testing.assert_close(2 * found.rows.T @ found.forces, exact, atol=2e-5, rtol=1e-4)
 
 
+def test_clipping_leaves_the_energy_and_its_variance_alone():
+    energies, O = torch.tensor([1.0, 2, 3, 100]).double(), torch.randn(4, 2).double()
+    plain, clipped = (moments(energies, O, clip=clip) for clip in (None, 0.5))
+    assert (clipped.energy, clipped.variance) == (plain.energy, plain.variance)
+    assert clipped.forces.abs().max() < plain.forces.abs().max()
+
+
 def test_the_natural_direction_solves_its_equation():
     psi, trap = two_humps(), Trap(1, 1)
     O, p = psi.log_derivatives(LINE), law(psi)
