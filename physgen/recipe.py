@@ -31,7 +31,7 @@ def rbm_step(
     rbm: RBM,
     data: Tensor,
     *,
-    steps: int = 5000,
+    steps: int = 8000,
     loss: Loss | None = None,
     lr: float | None = None,
     average: float = 0.3,

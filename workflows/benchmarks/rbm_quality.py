@@ -54,13 +54,13 @@ SYMMETRIES = ["translation", "reflection", "transposition", "flip"]
 def main(*, config: Config = Config()) -> None:
     torch.set_num_threads(1)
     table = Table()
-    steps, seeds = (20, 1) if config.quick else (4000, 5)
+    steps, seeds = (20, 1) if config.quick else (8000, 5)
     by_peers(table, config, four(table, 2.27, steps, seeds, plain=True))
     for T, times in ((2.27, seeds), (1.8, 1), (3.5, 1)):
         four(table, T, steps, times)
     larger(table, 6, 2.27, 20, steps, quick=config.quick)
     for seed in range(1 if config.quick else 3):
-        larger(table, 8, T_C, 3, 3 * steps // 4, quick=config.quick, tied=True, seed=seed)
+        larger(table, 8, T_C, 3, 3 * steps // 8, quick=config.quick, tied=True, seed=seed)
     larger(table, 8, T_C, 64, steps, quick=config.quick)
     if config.json is not None:
         write_json(config.json, table.rows)
