@@ -28,7 +28,13 @@ def kept(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def stopped(place: Path) -> KeyboardInterrupt:
-    """What to say after Ctrl-C."""
-    return KeyboardInterrupt(
-        f"What was done is safe in {place}; the same command continues:\n  physgen {shlex.join(sys.argv[1:])}"
-    )
+    """What to say after Ctrl-C.
+
+    Example:
+        >>> str(stopped(Path("nowhere"))).partition(":")[0]
+        'Nothing was finished yet; to begin again'
+    """
+    state = f"What is done is safe in {place}; the same command continues"
+    if not place.exists():
+        state = "Nothing was finished yet; to begin again"
+    return KeyboardInterrupt(f"{state}:\n  physgen {shlex.join(sys.argv[1:])}")

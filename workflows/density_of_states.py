@@ -130,9 +130,7 @@ def walk(model: Ising, config: Config) -> DensityOfStates:
                     save(path, stage)
                     saved = time.monotonic()
     except KeyboardInterrupt:
-        if stage is None:
-            raise
-        if stage.result is None:
+        if stage is not None and stage.result is None:
             save(path, stage)
         raise stopped(path) from None
     path.unlink(missing_ok=True)

@@ -22,9 +22,7 @@ import dataclasses
 import functools
 import logging
 import math
-import shlex
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,6 +43,7 @@ from workflows._common import (
     refuse_beyond_memory,
     sites_of,
 )
+from workflows._kept import stopped
 
 log = logging.getLogger("physgen.simulate")
 
@@ -136,10 +135,7 @@ def main(*, config: Config = Config()) -> None:
                 simulate_one(model, journal, key, beta, options, functools.partial(bar.update, task))
         journal.publish(list(keys.values()), provenance=provenance())
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"Finished blocks are safe in {journal.folder}; the same command continues:\n"
-            f"  physgen {shlex.join(sys.argv[1:])}"
-        ) from None
+        raise stopped(journal.folder) from None
     log.info("%s is written; look at it with: physgen info %s", config.out, config.out)
 
 

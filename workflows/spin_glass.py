@@ -149,8 +149,6 @@ def main(*, config: Config = Config()) -> None:
                 trip, rate = samples[-1].round_trip_time, samples[-1].exchange_rates.min()
                 bar.update(task, advance=1, note=f"round trip {trip:.3g} sweeps  lowest rate {rate:.2f}")
     except KeyboardInterrupt:
-        if not samples:
-            raise
         raise stopped(config.out / KEPT) from None
     found = averaged(samples, betas, lattice, config.glass)
     sys.stdout.write("\n".join(lines(found)) + "\n")

@@ -34,8 +34,6 @@ Example:
 import contextlib
 import dataclasses
 import logging
-import shlex
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -53,6 +51,7 @@ from workflows._common import (
     refuse_beyond_memory,
     sites_of,
 )
+from workflows._kept import stopped
 
 log = logging.getLogger("physgen.sweep")
 
@@ -164,10 +163,7 @@ def main(*, config: Config = Config()) -> None:
         with place(config) as executor:
             failures = watch(tasks, config, executor)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"Finished blocks are safe in {config.out}; the same command continues:\n"
-            f"  physgen {shlex.join(sys.argv[1:])}"
-        ) from None
+        raise stopped(config.out) from None
     if failures:
         raise ValueError(
             f"{len(failures)} of {len(tasks)} tasks failed, the others are in {config.out}; the first was "

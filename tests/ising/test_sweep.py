@@ -289,7 +289,7 @@ def test_after_ctrl_c_the_same_command_continues(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert err.startswith("\nphysgen: stopped. Finished blocks are safe in ")
+    assert err.startswith("\nphysgen: stopped. What is done is safe in ")
     assert "Traceback" not in err
     kept = len(list(tmp_path.glob("a/*.parts/*.segment")))
     for name in ("a", "b"):
