@@ -129,6 +129,12 @@ def test_the_bound_rises_when_the_added_layer_learns(kind):
     assert float((dbn.log_prob_enumerated(x) * share).sum()) >= seen[-1] > before + 0.002
 
 
+def test_the_bound_of_one_layer_is_the_density_whatever_k():
+    dbn = DBN((2, 2), hidden=(3,)).double()
+    x = states("spin")
+    torch.testing.assert_close(dbn.log_prob_bound(x, k=5), dbn.log_prob_enumerated(x))
+
+
 def test_generation_uses_no_recognition_weights():
     dbn = net()
     torch.manual_seed(5)

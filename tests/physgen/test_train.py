@@ -44,6 +44,15 @@ def test_a_warm_up_rises_to_the_top_of_the_cosine():
     assert [factor(i) for i in (0, 3, 4, 54, 104)] == pytest.approx([0.2, 0.8, 1.0, 0.55, 0.1], abs=1e-3)
 
 
+def test_the_first_step_has_the_first_rate_of_the_schedule():
+    x = torch.nn.Parameter(torch.tensor(0.0))
+    rates = [1.0, 0.5, 0.25]
+    step = gradient_step(
+        lambda batch: x * batch.mean(), torch.optim.SGD([x], lr=1.0), schedule=lambda i: rates[i]
+    )
+    assert [(step(torch.ones(2)), x.item())[1] for _ in rates] == [-1.0, -1.5, -1.75]
+
+
 def test_clip_shortens_the_gradient():
     x, step = parabola(lr=1.0, clip=0.5)
     metrics = step(ONES[0])
@@ -231,6 +240,11 @@ def test_every_image_of_a_configuration_occurs(name, images):
     spins[0, [0, 1, 6]] = -1
     batches = Batches(spins, 1, symmetries=[name], shape=(4, 4))
     assert len({tuple(next(batches)[0].tolist()) for _ in range(200)}) == images
+
+
+def test_each_configuration_of_a_batch_is_flipped_by_itself():
+    batch = next(Batches(torch.ones(100, 4), 100, symmetries=["flip"]))
+    assert 20 < (batch[:, 0] > 0).sum() < 80  # 6 sigma
 
 
 def augmented(model, beta, symmetries):
