@@ -86,10 +86,10 @@ def test_staggering_alternates_and_needs_two_colours():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: lattices.square(2), r"a periodic side needs at least 3 sites.*pbc=False"),
+        (lambda: lattices.square(2), r"a periodic side needs at least 3 sites.*an open boundary"),
         (lambda: lattices.square(0), "a lattice side is a whole number >= 1, got 0"),
         (lambda: lattices.square(4.0), "a lattice side is a whole number >= 1, got 4.0"),
-        (lambda: lattices.honeycomb(5), "needs an even L, got 5; take 6 or pbc=False"),
+        (lambda: lattices.honeycomb(5), "needs an even L, got 5; take 6 or an open boundary"),
         (lambda: lattices.square(4, pbc=(True,)), "pbc needs one entry per axis: 2"),
         (
             lambda: lattices.square(4, pbc=None),
