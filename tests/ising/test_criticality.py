@@ -4,6 +4,8 @@ The exact T_c, nu = 1, beta/nu = 1/8 and gamma/nu = 7/4 of the square lattice ar
 synthetic data and no random numbers but fixed ones; the slow one states its false-alarm rates.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,21 @@ def test_another_omega_is_compared_with_both_of_the_class(monkeypatch):
         found = criticality.measure(multis, CLASS, omega)
         assert set(made) == {1.75, 2.0} | {omega or 1.75}
         assert found.systematic["T_c"] == pytest.approx(off)
+
+
+def test_every_exponent_has_the_p_value_of_its_own_fit(monkeypatch):
+    def fit(p):
+        return SimpleNamespace(replicas=np.full((3, 2), p), p_value=p)
+
+    p_values = {"1/nu": 0.2, "-beta/nu": 0.3, "gamma/nu": 0.4}
+    monkeypatch.setattr(criticality, "EXPONENTS", p_values)
+    monkeypatch.setattr(scaling, "critical_point", lambda *_: fit(0.1))
+    monkeypatch.setattr(scaling, "read", lambda multi, curve, betas: np.full(3, curve))  # noqa: ARG005
+    monkeypatch.setattr(scaling, "power_law", lambda sizes, values, omega: fit(values[0, 0]))  # noqa: ARG005
+    replicas, p, _ = criticality.fitted({4: None, 8: None}, {}, 1.0, 2.0)
+    assert p == {"T_c": 0.1, "nu": 0.2, "beta/nu": 0.3, "gamma/nu": 0.4}
+    means = {name: values[0] for name, values in replicas.items()}
+    assert means == {"T_c": 10.0, "nu": 5.0, "beta/nu": -0.3, "gamma/nu": 0.4}
 
 
 def measured(seed: int) -> criticality.Critical:

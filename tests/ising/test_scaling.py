@@ -75,19 +75,39 @@ def test_exponents_of_a_class_belong_together(d):
 
 
 def test_of_several_crossings_the_steepest_counts():
-    """At 0.46; the curves cross at 0.40 too, with half the slope, and replicas near either."""
+    """At 0.46; the curves cross at 0.40 too, with half the slope in the data and twice in some replicas."""
 
     class Curves:
         betas = np.array([0.37, 0.49])
 
     small, large, shift = Curves(), Curves(), 1e-3 * np.random.default_rng(5).normal(size=(20, 1))
 
+    beyond = np.where(np.arange(20) < 12, 0.35, 0.51)[:, None]
+
     def curve(multi, betas):
         x = betas - shift
-        return (multi is large) * (x - 0.40) * (x - 0.46) * (x - 0.35)
+        return (multi is large) * (x - 0.40) * (x - 0.46) * (x - beyond)
 
     found = scaling.crossing(small, large, curve)
     assert found == pytest.approx(0.46 + shift[:, 0], abs=1e-6)
+
+
+def test_every_replica_has_its_own_higher_peak():
+    """Two peaks of a curve, at 0.40 and 0.46, of which noise decides; between them is a minimum."""
+
+    class Curves:
+        betas = np.array([0.37, 0.49])
+
+    tilt = 1e-5 * np.random.default_rng(6).choice([-1, 1], size=(20, 1))
+
+    def curve(_, betas):
+        return tilt * betas - (betas - 0.40) ** 2 * (betas - 0.46) ** 2
+
+    at, height = scaling.maximum(Curves(), curve)
+    betas = np.linspace(0.37, 0.49, 120_001)
+    values = curve(None, betas)
+    np.testing.assert_allclose(at, betas[values.argmax(1)], atol=2e-4)
+    np.testing.assert_allclose(height, values.max(1), atol=1e-8)
 
 
 def test_a_neglected_correction_is_caught():

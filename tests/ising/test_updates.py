@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ising import kernels, lattices, stats, updates
-from ising.kernels import chances, schedule, shishua, tables, tally, tiles
+from ising.kernels import chances, parallel_wolff, schedule, shishua, tables, tally, tiles
 from ising.kernels.lanes import PARTS, aligned, load, lowest, part, store
 from ising.kernels.shishua import draw as shishua_draw
 from ising.kernels.shishua import keep, resume
@@ -384,14 +384,18 @@ def test_sweeps_are_those_of_a_plain_program(update, h):
     assert sum(generator.settled for generator in halves) > 3
 
 
-def test_bonds_and_ties_of_parallel_wolff_are_those_of_a_plain_program():
-    model, beta = Ising(lattices.square(8), h=0.2), 0.4
+@pytest.mark.parametrize(("beta", "h"), [(0.4, 0.2), (2.0, -np.log1p(-1 / 384) / 4)])
+def test_bonds_and_ties_of_parallel_wolff_are_those_of_a_plain_program(beta, h):
+    """At random, and all up, where clusters are everything and a spin is tied with probability 1/384."""
+    model = Ising(lattices.square(8), h=h)
     spins = 2 * np.random.default_rng(4).integers(0, 2, (64, 512), dtype=np.int8) - 1
+    spins = spins if beta < 1 else np.ones_like(spins)
+    ties = 0
     sampler = kernels.ParallelWolff(model, "wolff", beta, spins.T, np.random.SeedSequence(9))
     halves = [plain_decisions.Generator(sampler._rng[0][:, half]) for half in HALVES]
     i, j = model.lattice.edges.sort(-1).values.numpy().T
     none = np.zeros((16, 256), dtype=int)
-    for _ in range(6):
+    for _ in range(6 if beta < 1 else 16):
         sampler.sweep(1)
         marked, bonds = (plain_decisions.lanes(rows) for rows in sampler._work[0][:2])
         satisfied, along = spins[i] == spins[j], marked[:64] & (spins > 0)
@@ -403,13 +407,46 @@ def test_bonds_and_ties_of_parallel_wolff_are_those_of_a_plain_program():
             for _ in range(16):
                 generator.draw()  # the sites that clusters begin at
             tied = np.zeros(256, dtype=bool)
+            before = generator.settled
             for first in range(0, 64, 16):
                 asked = along[first : first + 16, lanes]
                 yes = plain_decisions.group(generator, [-np.expm1(-2 * beta * model.h)], none, asked)
                 tied |= (asked & yes).any(0)
+            ties += generator.settled - before
             spins[:, lanes] *= np.where(marked[:64, lanes] & ~tied, -1, 1).astype(np.int8)
         np.testing.assert_array_equal(sampler.spins(), spins.T)
     assert sum(generator.settled for generator in halves) > 3
+    assert beta < 1 or ties > 3
+
+
+@bare
+def _settle(state, scratch, rows):
+    asked = parallel_wolff.ASKED
+    for p in range(PARTS):
+        own, notes, table = part(state, p), part(scratch, p), part(rows, p)
+        s0, s1, s2, s3, counter, increment = resume(own)
+        for g in range(16):
+            turned, s0, s1, s2, s3, counter = chances.settle(
+                (), asked, notes, g, table, 0, s0, s1, s2, s3, counter, increment
+            )
+            store(notes, chances.ANSWER + g, turned)
+        keep(own, s0, s1, s2, s3, counter)
+
+
+def test_a_lane_that_waits_is_settled_to_the_last_digit():
+    """Open in every lane of 16 rows: one of 256 lanes needs more than 14 digits, whose first six are 0."""
+    p, state = 1 / 96, shishua.streams(np.random.SeedSequence(7), 1)[0]
+    halves = [plain_decisions.Generator(state[:, half]) for half in HALVES]
+    scratch = aligned((chances.SCRATCH, 8))
+    scratch[chances.OPEN : chances.OPEN + 16] = 2**64 - 1
+    _settle(state, scratch, tables.tables(np.array([[p]])).reshape(-1, 8))
+    digit, deepest = [plain_decisions.digit(int(p * 2.0**64), k) for k in range(67)], 0
+    for half, generator in zip(HALVES, halves, strict=True):
+        for row in scratch[chances.ANSWER : chances.ANSWER + 16, half]:
+            throw = plain_decisions.throws(generator, np.ones(256, dtype=bool))
+            np.testing.assert_array_equal(plain_decisions.lanes(row), np.array(digit)[throw])
+            deepest = max(deepest, throw.max())
+    assert deepest > 14
 
 
 @inline

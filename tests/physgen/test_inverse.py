@@ -8,6 +8,7 @@ Coverage is counted over all couplings of several data sets at fixed seeds: 60 t
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t
 
 from ising import exact, glasses, lattices
 from ising.model import Ising
@@ -147,6 +148,17 @@ def test_mean_field_theories_estimate_what_they_say():
     assert found.relative_error(couplings_of(strong)) > 0.2
 
 
+def test_pairs_are_chosen_by_p_values_of_both_signs(monkeypatch):
+    """Student's t, with one degree of freedom less than there are groups."""
+    spins, seen = draws(dense_machine(), 64, 20), []
+    discoveries = inverse._discoveries
+    monkeypatch.setattr(inverse, "_discoveries", lambda p, level: seen.append(p) or discoveries(p, level))
+    inverse.infer(spins)
+    found = inverse.infer(spins, select=None)
+    z = found.J[PAIRS] / found.J_error[PAIRS]
+    np.testing.assert_allclose(seen[0], 2 * t.sf(np.abs(z), 63))
+
+
 def test_a_penalty_shrinks_couplings_to_zero():
     spins = draws(dense_machine(), 64, 50)
     loose, tight = (inverse.infer(spins, l1=l1) for l1 in (1e-9, 0.2))
@@ -154,6 +166,11 @@ def test_a_penalty_shrinks_couplings_to_zero():
     assert (tight.J[PAIRS] == 0).mean() > 0.3
     assert np.abs(tight.J).sum() < 0.7 * np.abs(loose.J).sum()
     assert np.isnan(tight.J_error).all()
+    S = spins.reshape(-1, 9).astype(float)
+    slope = (S - np.tanh(S @ tight.J + tight.h)).T @ S / len(S)
+    slope, J = (slope + slope.T)[PAIRS], tight.J[PAIRS]
+    np.testing.assert_allclose(slope[J != 0], 0.2 * np.sign(J[J != 0]), atol=1e-4)
+    assert np.abs(slope).max() < 0.2 + 1e-4
 
 
 def test_refuses_in_words():

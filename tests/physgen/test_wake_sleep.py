@@ -90,6 +90,10 @@ def test_persistent_chains_go_on_from_call_to_call():
     state = {name: value.clone() for name, value in loss.state_dict().items()}
     before, value = loss.chains, loss(rows)[0]
     assert loss.chains.shape == (7, 3)
+    generator = torch.Generator()
+    generator.set_state(state["generator"])
+    dbn.up(rows, generator)
+    assert torch.equal(loss.chains, dbn.top.gibbs(before, 1, generator))
     again = UpDown(dbn, 1, persistent=7, seed=9)
     again.load_state_dict(state)
     assert torch.equal(again.chains, before)

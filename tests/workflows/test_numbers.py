@@ -1,6 +1,7 @@
 """Numbers that the workflows work out themselves, against ones worked out by hand."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from ising import Estimate, Ising, exact, lattices
 from ising.wang_landau import DensityOfStates
+from physgen import models
 from physgen.inverse import Couplings
 from workflows import (
     _training,
@@ -19,6 +21,7 @@ from workflows import (
     hopfield_memory,
     info,
     inverse_ising,
+    neural_sampler,
     phase_diagram,
     rbm_wavefunction,
     simulate,
@@ -164,6 +167,44 @@ def test_a_phase_diagram_says_how_far_off_it_is():
     row = phase_diagram.lines(found, {"T_c": 2.27})[1].split()
     assert row[:4] == ["T_c", "2.300(10)", "8.0e-03", "6.0e-03"]
     assert row[5:] == ["+1.322", "%", "+3.0", "0.25"]
+
+
+def test_power_laws_are_drawn_with_the_exponents_of_what_they_show(monkeypatch):
+    """nu = 0.8, so that 1/nu = 1.25, with error 0.01 / 0.8^2."""
+    values = {"T_c": (2.3, 0.1), "nu": (0.8, 0.01), "beta/nu": (0.125, 0.002), "gamma/nu": (1.75, 0.003)}
+    drawn = [Estimate(1.0, 0.1), Estimate(2.0, 0.1)]
+    found = SimpleNamespace(
+        values={name: Estimate(*value) for name, value in values.items()},
+        at_critical=dict.fromkeys(("1/nu", "-beta/nu", "gamma/nu"), drawn),
+    )
+    seen = {}
+
+    class Seen(Exception):
+        pass
+
+    def power_laws(_, __, rows):
+        seen.update({name: (slope.mean, slope.error) for name, (_, slope) in rows.items()})
+        raise Seen
+
+    monkeypatch.setattr(phase_diagram.curves, "reweighted", lambda *_: None)
+    monkeypatch.setattr(phase_diagram.curves, "power_laws", power_laws)
+    monkeypatch.setattr(phase_diagram.Figure, "savefig", lambda *_, **__: None)
+    with pytest.raises(Seen):
+        phase_diagram.draw(Path(), {}, found)
+    expected = [(1.25, 0.015625), (-0.125, 0.002), (1.75, 0.003)]
+    assert list(seen.values()) == [pytest.approx(pair) for pair in expected]
+
+
+def test_the_first_tenth_of_neural_chains_is_left_out(monkeypatch, tmp_path):
+    """All up in the first of ten samples, energy -2 per site, and later chequered, energy +2."""
+    target = Ising(lattices.square(4))
+    chequered = target.lattice.staggering.expand(2, 10, 16).clone()
+    chequered[:, 0] = 1
+    made = neural_sampler.importance.Chains(chequered, 0.5)
+    monkeypatch.setattr(neural_sampler.importance, "metropolis", lambda *_, **__: made)
+    config = neural_sampler.Config(L=(4,), beta=0.1, samples=200, chains=2, clusters=False, out=tmp_path)
+    found = neural_sampler.results(config, models.build("fvbn", (4, 4)), target, 0.1)[0]
+    assert found["observables"]["energy"]["metropolis"]["mean"] == pytest.approx(2.0)
 
 
 def test_a_glass_is_summed_up(monkeypatch):
