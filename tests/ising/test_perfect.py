@@ -17,7 +17,8 @@ from ising.kernels.tables import DIGITS
 from ising.model import Ising
 from ising.perfect import draws, meeting_times, sample
 from tests.checks import FALSE_ALARM
-from tests.ising import laws
+from tests.ising import laws, plain_decisions
+from tests.ising.plain_decisions import HALVES, LANES
 
 BETA = 0.3
 SQUARE = Ising(lattices.square(4))
@@ -164,6 +165,65 @@ def test_thresholds_are_exact(z, h):
     n = np.arange(len(rows))
     p = 1 / (1 + np.exp(-2 * beta * (2 * n - z + h)))
     np.testing.assert_allclose(whole + rest * 2.0 ** (spare - first), (1 + symmetric) * p, rtol=0, atol=3e-16)
+
+
+@pytest.mark.parametrize("h", [0.0, 0.3])
+def test_coupled_sweeps_are_those_of_a_plain_program(h):
+    """Bit for bit: u is compared with every threshold, in cells of its first digits and beyond."""
+    chains, n_sites = coupled(Ising(lattices.square(8), h=h)), 64
+    halves = [plain_decisions.Generator(chains._rng[:, half]) for half in HALVES]
+    symmetric = h == 0
+    count = 2 if symmetric else 5
+    first, spare = coupling.cells(count, symmetric)
+    table = (chains._chances.reshape(count, DIGITS, 8)[..., 0] & np.uint64(1)).astype(bool)
+    order, neighbours = chains._schedule[0] // 3, chains._schedule[1] // 3
+
+    def number(digits):
+        return 2 ** np.arange(first)[::-1] @ digits
+
+    def settled(generator, open_, answers):
+        """Compares new digits where open, and changes the answers ``(thresholds, 256)`` there."""
+        open_ = np.tile(open_, (count, 1))
+        for k in range(8, DIGITS, 8):
+            for place, w in enumerate(generator.draw() + generator.draw() if open_.any() else []):
+                d = table[:, k + place, None]
+                answers[open_ & (w != d)] = np.broadcast_to(d, open_.shape)[open_ & (w != d)]
+                open_ &= w == d
+
+    def group(generator):
+        below = np.zeros((16, count, 256), dtype=bool)
+        sign, left = np.zeros((16, 256), dtype=bool), np.zeros((16, 256), dtype=bool)
+        for g in range(16):
+            w = generator.draw() + generator.draw()
+            sign[g], u = w[0], np.array(w[1:] if symmetric else w[1:] + w[:1])
+            left[g] = ~u[: first - spare].any(0)
+            below[g] = number(u) >= 2**first - (table[:, :first] @ 2 ** np.arange(first)[::-1])[:, None]
+        turn = np.where(left, left.cumsum(0), 0)
+        for k in (1, 2):
+            answers = np.zeros((count, 256), dtype=bool)
+            settled(generator, (turn == k).any(0), answers)
+            for g in range(16):
+                below[g] |= answers & (turn[g] == k)
+        for g in range(16):
+            generator.settled += (turn[g] > 2).any()
+            settled(generator, turn[g] > 2, below[g])
+        if symmetric:
+            low, high = sign[:, None] & below, sign[:, None] | ~below[:, ::-1]
+            below = np.concatenate([low, sign[:, None], high], axis=1)
+        return below
+
+    for _ in range(4 if symmetric else 1):
+        before = [plain_decisions.lanes(chains.rows(k)[:n_sites]) for k in range(3)]
+        chains.sweep(1)
+        for start in range(0, len(order), 16):
+            for generator, lanes in zip(halves, LANES, strict=True):
+                below = group(generator)
+                for spins in before:
+                    up = spins[neighbours[start : start + 16]][..., lanes].sum(1)
+                    spins[order[start : start + 16], lanes] = np.take_along_axis(below, up[:, None], 1)[:, 0]
+        for k in range(3):
+            np.testing.assert_array_equal(plain_decisions.lanes(chains.rows(k)[:n_sites]), before[k])
+    assert min(generator.settled for generator in halves) > 3
 
 
 @pytest.mark.parametrize(("L", "n"), [(16, 8192), (64, 512)])

@@ -512,12 +512,16 @@ def test_bands_change_nothing_that_a_spin_sees(name, L, chains):
     assert (of_step == step[ghosts[:, 0]]).all()
 
 
-@pytest.mark.parametrize("pairs", [1, 15, 16, 100])
+@pytest.mark.parametrize("pairs", [1, 15, 16, 100, 256])
 def test_lanes_are_counted_exactly(pairs):
+    """In the first lane all pairs differ, in the last one none."""
     rng = np.random.default_rng(pairs)
     rows = aligned((50, 8))
     rows[:] = rng.integers(0, 2**64, rows.shape, dtype=np.uint64)
-    i, j = rng.integers(0, 50, (2, pairs), dtype=np.int32)
+    rows[:, 0] = rows[:, 0] >> np.uint64(1) << np.uint64(1)
+    rows[25:, 0] += np.uint64(1)
+    rows[:, 7] >>= np.uint64(1)
+    i, j = rng.integers([[0], [25]], [[25], [50]], (2, pairs), dtype=np.int32)
     signs = np.where(rng.random(pairs) < 0.5, np.uint64(2**64 - 1), np.uint64(0))
     for against in (np.empty(0, dtype=np.uint64), signs):
         counted = tally.lane_counts(tally.tally(rows, i, j, against)[None])[0]
