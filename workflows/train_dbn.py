@@ -71,7 +71,7 @@ class Config(_training.Training):
     """Persistent chains of --trainer pcd."""
     steps: int = 1000
     """Gradient steps per layer."""
-    updown: int = 600
+    updown: int = 1500
     """Gradient steps of the up-down algorithm."""
     updown_k: int = 3
     """Gibbs updates of the top machine in up-down steps."""
