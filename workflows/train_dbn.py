@@ -78,7 +78,7 @@ class Config(_training.Training):
     updown_chains: int | None = 100
     """Persistent chains of the top machine in up-down steps; draws after long runs need them."""
     label_weight: float = 10.0
-    """Weight of the conditional likelihood of labels in up-down steps; 0 learns the joint law only."""
+    """Weight of the conditional likelihood of labels in up-down steps; 30 errs less, draws worse digits."""
     updown_lr: float = 0.02
     """Learning rate of up-down at the start."""
     finetune: int = 300
