@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ks_2samp
+from scipy.stats import chi2, ks_2samp
 
 from ising import exact, kernels, lattices, stats
 from ising.kernels.xoshiro import jit
@@ -167,6 +167,21 @@ def test_without_coupling_swendsen_wang_draws_every_spin_anew():
     assert sampler.sweep(1) == pytest.approx(0.5, abs=4.5 * 0.5 / math.sqrt(320_000))
     spins = torch.from_numpy(sampler.spins())[:, :9]
     assert laws.p_value(spins, Ising(lattices.square(3)), 0.0) > FALSE_ALARM
+
+
+def test_clusters_of_several_words_have_coins_of_their_own():
+    """Correlations of 18336 pairs of uncoupled sites; as if one coin served two sites, they show."""
+    sampler = compiled("swendsen_wang", Ising(lattices.chain(192)), 0.0, up(2000, 192))
+    sampler.sweep(1)
+    spins = sampler.spins()
+
+    def p_value(spins: np.ndarray) -> float:
+        r = np.corrcoef(spins.T)[np.triu_indices(192, 1)]
+        return chi2.sf(len(spins) * (r**2).sum(), len(r))
+
+    assert p_value(spins) > FALSE_ALARM
+    spins[:, 32] = spins[:, 0]
+    assert p_value(spins) < FALSE_ALARM
 
 
 def test_without_coupling_a_wolff_cluster_is_one_site():

@@ -37,6 +37,15 @@ def test_round_trip(path):
     assert [p.name for p in path.parent.iterdir()] == ["runs.h5"]
 
 
+def test_temperatures_that_are_nearly_alike_are_told_apart(tmp_path):
+    near = [make_run(0.44), make_run(0.44 * (1 + 1e-8))]
+    for run in near:
+        store.append(tmp_path / "runs.h5", run)
+    assert [[back.beta for back in store.runs(tmp_path / "runs.h5", beta=run.beta)] for run in near] == [
+        [run.beta] for run in near
+    ]
+
+
 def test_runs_are_numbered_and_may_repeat(tmp_path):
     names = [store.append(tmp_path / "new" / "runs.h5", make_run()) for _ in range(3)]
     assert names == ["/runs/0000", "/runs/0001", "/runs/0002"]

@@ -90,6 +90,23 @@ def test_averages_at_every_temperature(model, betas):
     assert (ladder.exchange_rates > 0.3).all()
 
 
+@pytest.mark.parametrize(("L", "ladders", "cut"), [(16, 2, True), (4, 200, False)])
+def test_exchanges_in_compiled_code_are_those_one_by_one(L, ladders, cut):
+    """Bit for bit, also where a chain has several lanes, and where lanes repeat chains."""
+    model = Ising(lattices.square(L), h=0.1)
+    betas = [0.42, 0.41, 0.4]
+    compiled, by_hand = (Replicas(model, betas, "metropolis", ladders, "random", 1, "cpu", 1) for _ in "ab")
+    for block in by_hand.blocks:
+        assert (len(block.sampler.layout.sites) > 1) is cut
+        block._packed = None
+    for _ in range(3):
+        for replicas in (compiled, by_hand):
+            replicas.sweep(5)
+        for one, other in zip(compiled.sample(), by_hand.sample(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(compiled.exchange_rates, by_hand.exchange_rates)
+
+
 def test_round_trips_of_certain_swaps():
     """With equal energies each swap is certain and walkers march through the ladder like clockwork."""
     flat = Ising(lattices.chain(5), J=0.0)
@@ -117,7 +134,7 @@ def test_the_seed_decides_every_byte():
 
 @pytest.mark.parametrize("update", ["metropolis", "wolff"])
 def test_resuming_goes_on_as_if_nothing_had_happened(update):
-    """Samples, exchanges and the places of all walkers; three ladders are cut into tiles, 200 fill blocks."""
+    """Samples, exchanges and the places of all walkers, of few ladders and of several blocks."""
     for chains in (3, 200):
         settings = {"update": update, "burn_in": 5, "thin": 2, "chains": chains, "seed": 6}
         whole = tempering.simulate(SQUARE, BETAS, 7, **settings)

@@ -287,6 +287,17 @@ def test_few_chains_are_cut_into_tiles_and_do_not_notice(lattice, chains, cut):
     assert abs(a.mean - b.mean) < 5 * np.hypot(a.error, b.error)
 
 
+def test_tiles_that_are_not_alike_are_not_cut():
+    """In the signs of their bonds, or in their colours: a tile of three rows begins with the other one."""
+    chequered, plain = Ising(lattices.rectangular(12, 8)), Ising(lattices.square(8))
+    one_against = torch.ones(128)
+    one_against[5] = -1
+    assert tiles.best(plain, 1).cuts != (1, 1)
+    assert tiles.best(Ising(plain.lattice, J=one_against), 1).cuts == (1, 1)
+    assert tiles.cut(chequered, 1, (2, 1)) is not None
+    assert tiles.cut(chequered, 1, (4, 1)) is None
+
+
 def test_a_tile_that_sees_the_wrong_neighbour_is_noticed():
     """One rotation off, and the energies are no longer those of the spins: the check above has power."""
     model = Ising(lattices.square(16))
