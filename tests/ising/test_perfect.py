@@ -87,6 +87,26 @@ def test_chains_in_tiles():
     assert stats.mean(magnetisations[:, None]).sigmas_from(0.0) < 4.5
 
 
+@pytest.mark.parametrize(
+    ("lattice", "cuts"), [(lattices.square(16), (1, 8)), (lattices.rectangular(32, 6), (8, 1))]
+)
+def test_tiles_are_joined_as_in_the_lattice(lattice, cuts):
+    """Energies from rows and ghosts are those of the spins; chains have met where all their tiles have."""
+    model = Ising(lattice, h=0.1)
+    tiled, part_met = coupled(model, 0.25, chains=16), False
+    assert tiled._tiles.cuts == cuts
+    for _ in range(40):
+        tiled.sweep(1)
+        rows = [tiled.rows(which) for which in (TOP, BOTTOM)]
+        top, bottom = (coupling.tiles.bits.unpack(tiled.bits(each), model.lattice.n_sites) for each in rows)
+        energies, magnetisations = tiled.measure(rows[0])
+        np.testing.assert_allclose(energies, model.energy(torch.from_numpy(top)).numpy(), rtol=1e-12)
+        np.testing.assert_array_equal(magnetisations, top.sum(-1, dtype=float))
+        np.testing.assert_array_equal(tiled.met(), (top == bottom).all(-1))
+        part_met |= 0 < tiled.met().sum() < 16
+    assert part_met
+
+
 def test_the_check_has_power():
     """The right way passes on the small system, with the block and the draws of the wrong ones below."""
     assert p_value(draws(coupled(TINY, TINY_BETA), MANY, 2)[0], TINY, TINY_BETA) > FALSE_ALARM
