@@ -256,6 +256,7 @@ def test_neighbouring_lanes_may_differ_in_temperature(update):
         (lattices.square(8), 1, True),
         (lattices.square(16), 64, True),
         (lattices.rectangular(12, 8), 3, True),
+        (lattices.rectangular(32, 6), 16, True),
         (lattices.honeycomb(8), 7, True),
         (lattices.cubic(4), 20, True),
         (lattices.chain(64), 5, True),
