@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,7 +171,7 @@ class Group:
 
 
 def groups(comparisons: Mapping[str, Comparison]) -> list[Group]:
-    """Largest systems first, by rising temperature; rows as given, labelled by name, else by key."""
+    """Largest systems first, by rising temperature; rows as given."""
     found: dict[tuple[int, str, float], dict[str, Comparison]] = {}
     for key, comparison in comparisons.items():
         place = (
@@ -178,17 +179,18 @@ def groups(comparisons: Mapping[str, Comparison]) -> list[Group]:
             json.dumps(comparison.target),
             round(comparison.temperature, 9),
         )
-        rows = found.setdefault(place, {})
-        label = comparison.name or key
-        rows[key if label in rows else label] = comparison
-    for rows in found.values():
-        floor = next((c.noise_floor for c in rows.values() if c.noise_floor is not None), None)
-        if floor is not None:
-            rows.setdefault(NOISE_FLOOR, floor)
-    return [
-        Group(_title(next(iter(rows.values()))), rows)
-        for _, rows in sorted(found.items(), key=lambda x: x[0])
-    ]
+        found.setdefault(place, {})[key] = comparison
+    return [Group(_title(next(iter(rows.values()))), _labelled(rows)) for _, rows in sorted(found.items())]
+
+
+def _labelled(rows: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """By name, with the key where several have the same one or none; the noise floor last."""
+    times = Counter(c.name for c in rows.values())
+    found = {
+        c.name if c.name and times[c.name] == 1 else f"{c.name} {key}".strip(): c for key, c in rows.items()
+    }
+    floor = next((c.noise_floor for c in rows.values() if c.noise_floor is not None), None)
+    return found if floor is None else {**found, NOISE_FLOOR: floor}
 
 
 def table(comparisons: Mapping[str, Comparison]) -> str:

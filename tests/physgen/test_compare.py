@@ -403,10 +403,16 @@ def test_the_table_has_every_row(square_run, chain_run):
         "b": compare.against_samples(Independent(16, 0.3), square_run, name="coin"),
         "c": compare.against_samples(Independent(40, 0.5), chain_run),
     }
-    assert [list(g.rows) for g in groups(results)] == [["c", NOISE_FLOOR], ["coin", "b", NOISE_FLOOR]]
+    assert [list(g.rows) for g in groups(results)] == [["c", NOISE_FLOOR], ["coin a", "coin b", NOISE_FLOOR]]
     text = compare.table(results)
     starts = [line.split("  ")[0] for line in text.splitlines()]
-    assert [starts.count(label) for label in ("coin", "b", "c", NOISE_FLOOR, "exact")] == [2, 2, 2, 4, 2]
+    assert [starts.count(label) for label in ("coin a", "coin b", "c", NOISE_FLOOR, "exact")] == [
+        2,
+        2,
+        2,
+        4,
+        2,
+    ]
     assert "!" in text
     with pytest.raises(ValueError, match="at least one comparison"):
         compare.table({})
