@@ -184,7 +184,7 @@ class RBM(nn.Module):
         return self.distribution(torch.float64).log_partition().item()
 
     @torch.no_grad()
-    def sample(self, n: int, burn_in: int = 1000) -> Tensor:
+    def sample(self, n: int, burn_in: int = 4000) -> Tensor:
         """``(n, width)`` draws, independent of each other; of the exact law only if :attr:`enumerable`.
 
         Else they are the ends of n annealed chains and follow the law approximately: what ``burn_in`` updates
@@ -202,7 +202,7 @@ class RBM(nn.Module):
         samples: int = 1000,
         *,
         thin: int = 1,
-        burn_in: int = 1000,
+        burn_in: int = 4000,
         start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
